@@ -1,0 +1,80 @@
+"""An asyncio DNS resolver that keeps its names when the name servers vanish.
+
+It asks several independent upstreams, serves the last known good answer when the
+authoritative servers are gone, and reports which path answered::
+
+    import resolverkit
+
+    answer = await resolverkit.resolve("www.example.com", "A")
+    print(answer[0].address, answer.path)
+"""
+
+from resolverkit.answer import Answer
+from resolverkit.errors import (
+    NXDOMAIN,
+    YXDOMAIN,
+    BadReply,
+    ConfigurationError,
+    LifetimeTimeout,
+    NetworkError,
+    NoAnswer,
+    NoNameservers,
+    QueryTimeout,
+    ResolverKitError,
+    ServerFailure,
+    UpstreamError,
+)
+from resolverkit.groups.hedge import Hedge, failover, race
+from resolverkit.model import (
+    AnswerPath,
+    Attempt,
+    Endpoint,
+    Outcome,
+    Question,
+    Reply,
+    Source,
+)
+from resolverkit.policy import StalePolicy
+from resolverkit.resolver import (
+    Resolver,
+    canonical_name,
+    get_default_resolver,
+    resolve,
+    resolve_address,
+    resolve_name,
+)
+from resolverkit.upstream import Upstream
+
+__all__ = [
+    "NXDOMAIN",
+    "YXDOMAIN",
+    "Answer",
+    "AnswerPath",
+    "Attempt",
+    "BadReply",
+    "ConfigurationError",
+    "Endpoint",
+    "Hedge",
+    "LifetimeTimeout",
+    "NetworkError",
+    "NoAnswer",
+    "NoNameservers",
+    "Outcome",
+    "QueryTimeout",
+    "Question",
+    "Reply",
+    "Resolver",
+    "ResolverKitError",
+    "ServerFailure",
+    "Source",
+    "StalePolicy",
+    "Upstream",
+    "UpstreamError",
+    "canonical_name",
+    "failover",
+    "get_default_resolver",
+    "race",
+    "resolve",
+    "resolve_address",
+    "resolve_name",
+]

@@ -1,0 +1,120 @@
+"""What a user writes, turned into upstreams: URLs, presets, name servers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+
+import dns.nameserver
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.presets import PRESETS, operator_of
+from resolverkit.transports.url import UpstreamURL, is_private, parse
+from resolverkit.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Strategy: TypeAlias = Literal["hedge", "race", "failover"]
+"""How several upstreams are asked."""
+
+Spec: TypeAlias = str | dns.nameserver.Nameserver | Upstream
+"""One upstream as a user names it."""
+
+Member: TypeAlias = UpstreamURL | dns.nameserver.Nameserver | Upstream
+"""One upstream, understood."""
+
+SYSTEM = "system"
+"""Stands for the servers of resolv.conf, or of the registry on Windows."""
+
+
+def check_strategy(strategy: str) -> None:
+    """Raise ConfigurationError for a strategy that there is not."""
+    if strategy not in get_args(Strategy):
+        allowed = ", ".join(repr(s) for s in get_args(Strategy))
+        raise ConfigurationError(f"strategy={strategy!r}: allowed are {allowed}")
+
+
+def check_timeout(name: str, value: float) -> None:
+    """Raise ConfigurationError for a time that is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigurationError(
+            f"{name}={value!r}: allowed is a number of seconds > 0"
+        )
+
+
+def members(
+    specs: Iterable[Spec],
+    *,
+    system: Sequence[Spec],
+    port: int = 53,
+    ports: Mapping[str, int] | None = None,
+) -> list[Member]:
+    """Understand a list of upstreams.
+
+    Args:
+        specs: what the user wrote.
+        system: what ``"system"`` stands for.
+        port: the port of bare addresses, as `dns.resolver.Resolver.port`.
+        ports: ports of single addresses, as ``nameserver_ports``.
+
+    Raises:
+        ConfigurationError: one of them cannot be understood.
+    """
+    found: list[Member] = []
+    for spec in specs:
+        if isinstance(spec, str):
+            found += _from_text(spec, system, port, ports or {})
+        elif isinstance(spec, (dns.nameserver.Nameserver, Upstream)):
+            found.append(_from_nameserver(spec))
+        else:
+            raise ConfigurationError(
+                f"upstream {spec!r}: allowed are strings, dns.nameserver.Nameserver "
+                "and resolverkit.Upstream objects"
+            )
+    return found
+
+
+def _from_text(
+    text: str, system: Sequence[Spec], port: int, ports: Mapping[str, int]
+) -> list[Member]:
+    if text == SYSTEM:
+        if not system:
+            raise ConfigurationError("upstream 'system': no name server is configured")
+        return [
+            replace(m, private=True) if isinstance(m, UpstreamURL) else m
+            for m in members(system, system=(), port=port, ports=ports)
+        ]
+    scheme, _, host = text.rpartition("://")
+    if preset := PRESETS.get(host.lower()):
+        return list(preset.urls(scheme.lower()))
+    url = parse(text)
+    if not scheme and url.text == url.address:  # a bare address, no port of its own
+        url = replace(url, port=ports.get(text, port))
+    if not url.operator and url.address:
+        known = operator_of(url.address)
+        url = replace(url, **known) if known else url
+    return [url]
+
+
+def _from_nameserver(spec: dns.nameserver.Nameserver | Upstream) -> Member:
+    """Our own transports for dnspython's kinds, as far as they can do the same."""
+    if type(spec) is dns.nameserver.Do53Nameserver:
+        return UpstreamURL(
+            str(spec), "udp", spec.address, spec.port, address=spec.address,
+            private=is_private(spec.address),
+        )  # fmt: skip
+    if type(spec) is dns.nameserver.DoTNameserver and spec.verify is not False:
+        return UpstreamURL(
+            str(spec), "tls", spec.hostname or spec.address, spec.port,
+            address=spec.address, private=is_private(spec.address),
+            ca=None if spec.verify is True else str(spec.verify),
+        )  # fmt: skip
+    if type(spec) is dns.nameserver.DoHNameserver and spec.verify is not False:
+        url = parse(spec.url)
+        return replace(
+            url,
+            address=spec.bootstrap_address or url.address,
+            ca=None if spec.verify is True else str(spec.verify),
+        )
+    return spec

@@ -1,0 +1,1 @@
+"""Upstreams made of upstreams."""

@@ -1,0 +1,165 @@
+"""How an upstream has been doing: SRTT, hedge delay, breaker, order.
+
+Pure: `now` is an argument, on whatever clock the caller keeps to. One `Health` stands
+for one transport in one group.
+
+Two estimates are kept apart. SRTT orders upstreams, and everything moves it: replies,
+failures, and being overtaken. The hedge delay comes from the times of replies alone, so
+that losses never inflate it (an estimate that learns from losses waits ever longer
+before it does something about them).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COLD_DELAY = 0.150
+"""Seconds before the next upstream is asked while nothing is known."""
+MIN_DELAY, MAX_DELAY = 0.010, 1.0
+"""Bounds of the hedge delay in seconds; RFC 8305 section 5 has 10 ms as its floor."""
+SAMPLES = 32
+"""Successes that the delay is learnt from."""
+BREAKER_FAILURES = 5
+"""Failures in a row that open the breaker."""
+DEMOTING_LOSSES = 3
+"""Times overtaken in a row, without a byte received, that do the same."""
+MIN_PAUSE, MAX_PAUSE = 1.0, 30.0
+"""Seconds before an upstream that is down is probed; doubled by each failed probe."""
+
+_GAIN = 1 / 8  # RFC 6298 section 2, for the mean
+_HALF_LIFE = (
+    60.0  # seconds: an idle upstream looks better with time, and is tried again
+)
+_RESORT_EVERY = 8  # successes between two sorts of the samples, once there are enough
+
+
+class Health:
+    """One upstream's record."""
+
+    __slots__ = (
+        "_samples", "_since_sort", "_updated", "delay", "failures",
+        "losses", "pause", "retry_at", "srtt",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.srtt: float | None = None
+        self.delay = COLD_DELAY
+        self.failures = 0
+        self.losses = 0
+        self.retry_at: float | None = None  # None: closed; else down until then
+        self.pause = MIN_PAUSE
+        self._samples: deque[float] = deque(maxlen=SAMPLES)
+        self._since_sort = 0
+        self._updated = 0.0
+
+    @property
+    def down(self) -> bool:
+        """Whether the breaker is open or half-open, or the upstream demoted."""
+        return self.retry_at is not None
+
+    def probe_due(self, now: float) -> bool:
+        """Whether a down upstream should be asked again to see if it is back."""
+        return self.retry_at is not None and now >= self.retry_at
+
+    def succeeded(self, now: float, rtt: float, *, sample: bool = True) -> bool:
+        """A reply came.
+
+        Args:
+            now: the time.
+            rtt: seconds it took.
+            sample: False where the question was sent more than once, so that nobody
+                knows which one was answered (Karn's algorithm).
+
+        Returns:
+            Whether the upstream had been down until now.
+        """
+        if sample:
+            self.srtt = rtt if self.srtt is None else self._mean(rtt)
+            self._updated = now
+            self._samples.append(rtt)
+            self._since_sort += 1
+            if self._since_sort >= _RESORT_EVERY or len(self._samples) <= _RESORT_EVERY:
+                self._since_sort = 0
+                self.delay = hedge_delay(self._samples)
+        return self.heard()
+
+    def heard(self) -> bool:
+        """A byte came: whatever it said, the upstream is there."""
+        was_down = self.retry_at is not None
+        self.failures = self.losses = 0
+        self.retry_at = None
+        self.pause = MIN_PAUSE
+        return was_down
+
+    def failed(self, now: float, elapsed: float) -> bool:
+        """Nothing usable came.
+
+        Returns:
+            Whether this took the upstream down.
+        """
+        self.failures += 1
+        self._worsen(now, elapsed)
+        return self._maybe_open(now, self.failures >= BREAKER_FAILURES)
+
+    def overtaken(self, now: float, elapsed: float, *, silent: bool) -> bool:
+        """An upstream that was asked later answered first.
+
+        Args:
+            now: the time.
+            elapsed: seconds since this one was asked.
+            silent: no byte has come from it since then.
+
+        Returns:
+            Whether this took the upstream down.
+        """
+        self._worsen(now, elapsed)
+        if not silent:
+            return False
+        self.losses += 1
+        return self._maybe_open(now, self.losses >= DEMOTING_LOSSES)
+
+    def probing(self, now: float) -> None:
+        """A probe is on its way; the next one has to wait."""
+        self.retry_at = now + self.pause
+        self.pause = min(self.pause * 2, MAX_PAUSE)
+
+    def rank(self, now: float) -> float:
+        """What upstreams are ordered by: decayed SRTT (s); unknown comes first."""
+        if self.srtt is None:
+            return 0.0
+        return float(self.srtt * 0.5 ** ((now - self._updated) / _HALF_LIFE))
+
+    def _mean(self, value: float) -> float:
+        assert self.srtt is not None
+        return self.srtt + (value - self.srtt) * _GAIN
+
+    def _worsen(self, now: float, elapsed: float) -> None:
+        if self.srtt is None:
+            self.srtt = elapsed
+        elif elapsed > self.srtt:
+            self.srtt = self._mean(elapsed)
+        self._updated = now
+
+    def _maybe_open(self, now: float, reached: bool) -> bool:
+        if self.retry_at is not None or not reached:
+            return False
+        self.probing(now)
+        return True
+
+
+def hedge_delay(samples: Sequence[float] | deque[float]) -> float:
+    """1.25 × the 95th percentile + 2 ms, within bounds (seconds)."""
+    ordered = sorted(samples)
+    p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
+    return min(max(1.25 * p95 + 0.002, MIN_DELAY), MAX_DELAY)
+
+
+def order(records: Sequence[Health], now: float) -> list[int]:
+    """Indices of upstreams, the best first; those that are down come last."""
+    return sorted(
+        range(len(records)), key=lambda i: (records[i].down, records[i].rank(now))
+    )

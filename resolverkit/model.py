@@ -1,0 +1,403 @@
+"""The values that travel through the stack: questions, replies, attempts, paths."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import dns.edns
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Ede: TypeAlias = tuple[int, str]
+"""An extended DNS error: INFO-CODE and EXTRA-TEXT (RFC 8914 section 2)."""
+
+
+class Source(enum.StrEnum):
+    """Where an answer came from."""
+
+    UPSTREAM = "upstream"
+    CACHE = "cache"
+    STALE = "stale"
+    HELD = "held"
+    LOCAL = "local"
+
+
+class Outcome(enum.StrEnum):
+    """How one attempt ended."""
+
+    DATA = "data"
+    NODATA = "no data"
+    NXDOMAIN = "no such name"
+    YXDOMAIN = "name too long"
+    FAILURE = "server failure"
+    BLOCKED = "blocked"
+    TIMEOUT = "timeout"
+    NETWORK = "network error"
+    BAD_REPLY = "bad reply"
+    TRUNCATED = "truncated"
+    OVERTAKEN = "overtaken"
+
+
+class Kind(enum.IntEnum):
+    """What a reply says about its question."""
+
+    DATA = 0
+    NODATA = 1
+    NXDOMAIN = 2
+    YXDOMAIN = 3
+    FAILURE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. Made by `resolverkit.wire.make_question`, never by hand.
+
+    Attributes:
+        key: what tells one cached answer from another: the lower-cased wire name, type,
+            class, one octet of flags (DO, CD), and the view (routes, filtering).
+        wire: the whole query, with id 0 and the name in lower case.
+        end: where the question section of `wire` ends.
+        rdtype: the type asked for.
+        rdclass: the class asked for.
+        cacheable: False for RD=0, TSIG and a caller's own EDNS options.
+        tsig: dnspython's keyring and the MAC of the query, where it is signed.
+    """
+
+    key: bytes
+    wire: bytes
+    end: int
+    rdtype: int
+    rdclass: int = 1
+    cacheable: bool = True
+    tsig: tuple[Any, bytes] | None = None
+
+    @property
+    def wire_name(self) -> bytes:
+        """The lower-cased name in wire format."""
+        return self.wire[12 : self.end - 4]
+
+    @property
+    def name(self) -> dns.name.Name:
+        """The name, parsed."""
+        return dns.name.from_wire(self.wire, 12)[0]
+
+    def __str__(self) -> str:
+        rdtype = dns.rdatatype.to_text(dns.rdatatype.RdataType(self.rdtype))
+        return f"{self.name} {rdtype}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One transport to one server: what a path says about who was asked.
+
+    Attributes:
+        name: the upstream's URL, as shown in paths and logs.
+        transport: ``"udp"``, ``"tcp"``, ``"dot"``, ``"doh"``; ``""`` where unknown.
+        operator: who runs the server; two addresses of one operator are one vantage.
+        address: the IP address that is asked, where it is known.
+        port: its port.
+        filtering: True where the user chose it because it blocks names.
+        private: True where private names may be sent to it.
+        unsigned_block: True where an NXDOMAIN without SOA and without RA is this
+            server's way to say "blocked" (Quad9).
+    """
+
+    name: str
+    transport: str = ""
+    operator: str = ""
+    address: str = ""
+    port: int = 0
+    filtering: bool = False
+    private: bool = False
+    unsigned_block: bool = False
+
+
+class Attempt:
+    """One question put to one transport. Treat it as immutable.
+
+    Attributes:
+        endpoint: who was asked.
+        started: when, on the loop's clock (seconds).
+        elapsed: how long it took until its outcome (seconds).
+        outcome: how it ended.
+        rcode: the response code, where a reply came.
+        ede: extended DNS errors of the reply.
+        detail: what went wrong, in words.
+        dropped: datagrams that failed the checks of RFC 5452 meanwhile.
+        sends: packets sent for it.
+    """
+
+    __slots__ = (
+        "detail", "dropped", "ede", "elapsed", "endpoint",
+        "outcome", "rcode", "sends", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        started: float,
+        elapsed: float,
+        outcome: Outcome,
+        rcode: int | None = None,
+        ede: tuple[Ede, ...] = (),
+        detail: str = "",
+        dropped: int = 0,
+        sends: int = 1,
+    ) -> None:
+        self.endpoint = endpoint
+        self.started = started
+        self.elapsed = elapsed
+        self.outcome = outcome
+        self.rcode = rcode
+        self.ede = ede
+        self.detail = detail
+        self.dropped = dropped
+        self.sends = sends
+
+    @property
+    def upstream(self) -> str:
+        """The upstream's URL."""
+        return self.endpoint.name
+
+    @property
+    def transport(self) -> str:
+        """How the question was carried."""
+        return self.endpoint.transport
+
+    @property
+    def operator(self) -> str:
+        """Who runs the server."""
+        return self.endpoint.operator
+
+    @property
+    def address(self) -> str:
+        """The address that was asked."""
+        return self.endpoint.address
+
+    def to_dict(self, *, since: float = 0.0) -> dict[str, Any]:
+        """The attempt as JSON-ready values; times in milliseconds from `since`."""
+        return {
+            "upstream": self.endpoint.name,
+            "transport": self.endpoint.transport,
+            "operator": self.endpoint.operator,
+            "address": self.endpoint.address,
+            "started_ms": round((self.started - since) * 1000, 3),
+            "elapsed_ms": round(self.elapsed * 1000, 3),
+            "outcome": str(self.outcome),
+            "rcode": None if self.rcode is None else rcode_text(self.rcode),
+            "ede": [{"code": code, "text": text} for code, text in self.ede],
+            "detail": self.detail,
+            "dropped": self.dropped,
+            "sends": self.sends,
+        }
+
+    def __str__(self) -> str:
+        what = self.detail or str(self.outcome)
+        return f"{self.endpoint.name} {what} after {self.elapsed * 1000:.1f} ms"
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self}>"
+
+
+class Reply:
+    """A wire message that answers a question and passed the checks. Immutable by use.
+
+    Attributes:
+        wire: the message as received, with whatever id it had.
+        kind: data, a denial, or a failure.
+        rcode: the extended response code.
+        ttl: seconds it may be called fresh: the least TTL on the CNAME chain; for a
+            denial min(SOA TTL, MINIMUM, 300); 0 without SOA.
+        ede: extended DNS errors, ``(code, text)``.
+        ad: the upstream claims that it validated the answer (RFC 6840 section 5.8).
+        soa: a denial carries the SOA that RFC 2308 asks for.
+        final: the lower-cased wire name at the end of the CNAME chain.
+        ra: recursion available.
+        attempts: how it was learnt, losers included; set by transports and groups.
+        winner: the attempt that this is the reply of.
+        disputed: vantages disagreed on it.
+        message: dnspython's parse, where somebody needed one.
+    """
+
+    __slots__ = (
+        "ad", "attempts", "disputed", "ede", "final", "kind",
+        "message", "ra", "rcode", "soa", "ttl", "winner", "wire",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        wire: bytes,
+        kind: Kind,
+        rcode: int,
+        ttl: int,
+        final: bytes,
+        *,
+        ede: tuple[Ede, ...] = (),
+        ad: bool = False,
+        soa: bool = False,
+        ra: bool = True,
+        attempts: tuple[Attempt, ...] = (),
+        message: dns.message.QueryMessage | None = None,
+    ) -> None:
+        self.wire = wire
+        self.kind = kind
+        self.rcode = rcode
+        self.ttl = ttl
+        self.final = final
+        self.ede = ede
+        self.ad = ad
+        self.soa = soa
+        self.ra = ra
+        self.attempts = attempts
+        self.winner: Attempt | None = None
+        self.disputed = False
+        self.message = message
+
+    @property
+    def denial(self) -> bool:
+        """NXDOMAIN or NODATA."""
+        return self.kind is Kind.NXDOMAIN or self.kind is Kind.NODATA
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.kind.name} ttl={self.ttl} {len(self.wire)} bytes>"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPath:
+    """How an answer, or an error, came to be.
+
+    ``age`` and ``stale_for`` are worked out when they are read, since a cached answer
+    grows older while the caller holds it.
+
+    Attributes:
+        source: upstream, cache, stale, held or local.
+        winner: the attempt whose reply this is; None for an error or a local answer.
+        attempts: all attempts, losers included, in the order of asking; for a cached
+            or stale answer those by which it was learnt and those that failed since.
+        ttl: seconds it was fresh for, from the moment it was learnt.
+        learnt: when it was learnt, on the resolver's clock (seconds).
+        disputed: vantages disagreed.
+        detail: why a local answer or an error is what it is, in words.
+        clock: the resolver's clock.
+    """
+
+    source: Source
+    winner: Attempt | None = None
+    attempts: tuple[Attempt, ...] = ()
+    ttl: float = 0.0
+    learnt: float = 0.0
+    disputed: bool = False
+    detail: str = ""
+    clock: Callable[[], float] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the reply was learnt."""
+        if self.clock is None:
+            return 0.0
+        return max(0.0, self.clock() - self.learnt)
+
+    @property
+    def stale_for(self) -> float:
+        """Seconds since the TTL ran out; 0 while fresh."""
+        return max(0.0, self.age - self.ttl)
+
+    @property
+    def upstream(self) -> str | None:
+        """The URL of the upstream that answered."""
+        return self.winner.endpoint.name if self.winner else None
+
+    @property
+    def transport(self) -> str | None:
+        """``"udp"``, ``"tcp"``, ``"dot"`` or ``"doh"``."""
+        return self.winner.endpoint.transport if self.winner else None
+
+    @property
+    def operator(self) -> str | None:
+        """Who runs the upstream that answered."""
+        return self.winner.endpoint.operator if self.winner else None
+
+    @property
+    def address(self) -> str | None:
+        """The address that answered."""
+        return self.winner.endpoint.address if self.winner else None
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds from the winner's question to its reply."""
+        return self.winner.elapsed if self.winner else None
+
+    @property
+    def ede(self) -> tuple[Ede, ...]:
+        """Extended DNS errors of the winner's reply."""
+        return self.winner.ede if self.winner else ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The path as JSON-ready values: times in milliseconds, ages in seconds."""
+        since = min((a.started for a in self.attempts), default=0.0)
+        winner = self.winner
+        return {
+            "source": str(self.source),
+            "upstream": self.upstream,
+            "transport": self.transport,
+            "operator": self.operator,
+            "address": self.address,
+            "rtt_ms": None if winner is None else round(winner.elapsed * 1000, 3),
+            "age": round(self.age, 3),
+            "stale_for": round(self.stale_for, 3),
+            "disputed": self.disputed,
+            "detail": self.detail,
+            "ede": [{"code": code, "text": text} for code, text in self.ede],
+            "attempts": [a.to_dict(since=since) for a in self.attempts],
+        }
+
+    def __str__(self) -> str:
+        return "; ".join(self._parts())
+
+    def _parts(self) -> list[str]:
+        parts = []
+        if self.source is Source.UPSTREAM:
+            parts.append("upstream" if self.winner else "no upstream answered")
+        elif self.source is Source.LOCAL:
+            parts.append("local")
+        else:
+            parts.append(f"{self.source}, {self.age:.0f} s old")
+            if self.stale_for:
+                parts[0] += f", {self.stale_for:.0f} s past its TTL"
+        if self.winner:
+            parts[0] += f": {_told(self.winner)}"
+        if self.detail:
+            parts.append(self.detail)
+        if self.disputed:
+            parts.append("disputed")
+        parts += [f"EDE {ede_text(ede)}" for ede in self.ede]
+        others = [str(a) for a in self.attempts if a is not self.winner]
+        if others:
+            parts.append("also tried " + ", ".join(others))
+        return parts
+
+
+def _told(winner: Attempt) -> str:
+    who = winner.endpoint
+    operator = f" ({who.operator})" if who.operator else ""
+    over = f" over {who.transport}" if who.transport else ""
+    return f"{who.name}{operator}{over} in {winner.elapsed * 1000:.1f} ms"
+
+
+def rcode_text(rcode: int) -> str:
+    """The mnemonic of an extended response code."""
+    return dns.rcode.to_text(dns.rcode.Rcode(rcode))
+
+
+def ede_text(ede: Ede) -> str:
+    """An extended DNS error as ``6 (DNSSEC Bogus): text``."""
+    code, text = ede
+    return dns.edns.EDEOption(dns.edns.EDECode.make(code), text or None).to_text()[4:]

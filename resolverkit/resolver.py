@@ -1,0 +1,638 @@
+"""The Resolver: dnspython's face over the cache and the stack."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import dns.asyncresolver
+import dns.flags
+import dns.message
+import dns.name
+import dns.rdataclass
+import dns.rdatatype
+import dns.resolver
+
+from resolverkit import config, errors, special, wire
+from resolverkit.answer import Answer
+from resolverkit.cache import MAX_BYTES, Cache, Entry, LifetimeOver, Served
+from resolverkit.cacheview import CacheView
+from resolverkit.errors import ConfigurationError, UpstreamError
+from resolverkit.model import AnswerPath, Kind, Question, Source
+from resolverkit.policy import NO_STALE, StalePolicy
+from resolverkit.stack import Stack, View
+from resolverkit.upstream import Upstream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
+
+    from dns._asyncbackend import Backend
+
+    from resolverkit.config import Spec, Strategy
+    from resolverkit.model import Attempt
+
+_IN = dns.rdataclass.IN
+_A = dns.rdatatype.A
+_MAX_SPELLINGS = 256  # of types, in the table of hits
+
+
+def suspend_clock() -> Callable[[], float]:
+    """Seconds that go on while the machine sleeps, where the system can tell."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    return time.monotonic
+
+
+Upstreams: TypeAlias = "Sequence[Spec] | Upstream | str | os.PathLike[str] | TextIO"
+"""What a Resolver takes in first place: upstreams, or a resolv.conf."""
+
+
+class Resolver(dns.asyncresolver.Resolver):
+    """An asyncio resolver over several upstreams that serves stale and reports paths.
+
+    Takes the place of `dns.asyncresolver.Resolver`. It belongs to the loop that it is
+    first used on; when that loop is closed it moves to the next one with its cache.
+    Close it with ``async with`` or `aclose`, or leave it to the end of the loop.
+
+    Args:
+        upstreams: who to ask: addresses, URLs, presets, ``"system"``, dnspython's
+            name servers, or objects with `Upstream`'s methods; or one Upstream in place
+            of the list. Without it, the system's servers. A path or an open file is
+            a resolv.conf, as in dnspython.
+        configure: read resolv.conf (or the registry) for servers and search list.
+        filename: which resolv.conf.
+        strategy: ``"hedge"`` asks the next upstream when one is late, ``"race"`` asks
+            all at once, ``"failover"`` asks the next when one has failed.
+        stale: when expired data may be served; False for never.
+        cache_size: bytes for answers; 0 switches caching off.
+        routes: subtrees and the upstreams that alone are asked for them.
+        on_block: ``"accept"`` a block by a filtering upstream, or ask the ``"next"``.
+        clock: seconds on a clock that never goes back; for tests.
+
+    Raises:
+        ConfigurationError: an option or upstream that cannot be used.
+        dns.resolver.NoResolverConfiguration: no resolv.conf, and no upstreams.
+    """
+
+    def __init__(
+        self,
+        upstreams: Sequence[Spec]
+        | Upstream
+        | str
+        | os.PathLike[str]
+        | TextIO
+        | None = None,
+        configure: bool = True,
+        *,
+        filename: str | os.PathLike[str] | TextIO = "/etc/resolv.conf",
+        strategy: Strategy = "hedge",
+        stale: StalePolicy | bool = True,
+        cache_size: int = MAX_BYTES,
+        routes: Mapping[str, Sequence[Spec]] | None = None,
+        on_block: Literal["accept", "next"] = "accept",
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        config.check_strategy(strategy)
+        if on_block not in {"accept", "next"}:
+            raise ConfigurationError(
+                f"on_block={on_block!r}: allowed are 'accept', 'next'"
+            )
+        if cache_size < 0:
+            raise ConfigurationError(
+                f"cache_size={cache_size!r}: allowed are bytes >= 0"
+            )
+        self._clock = clock or suspend_clock()
+        self._stale = _stale_policy(stale)
+        self._cache_size = cache_size
+        self._store = Cache(self._clock, self._stale, cache_size)
+        self._hot: dict[Any, dict[str, Entry]] = {}
+        self._stack: Stack | None = None
+        self._settings = (strategy, on_block, dict(routes or {}))
+        self._from_file: frozenset[dns.name.Name] = frozenset()
+        self._system: list[Spec] = []
+        specs, filename = _sort_out(upstreams, filename)
+        self._configure(specs, configure, filename)
+
+    def _configure(
+        self,
+        specs: list[Spec] | None,
+        configure: bool,
+        filename: str | os.PathLike[str] | TextIO,
+    ) -> None:
+        try:
+            super().__init__(filename, configure)
+        except dns.resolver.NoResolverConfiguration:
+            if specs is None or config.SYSTEM in specs:
+                raise
+        if configure:
+            self._system = list(self._nameservers)
+            self._from_file = frozenset(
+                name
+                for name in (*self.search, self.domain)
+                if name != dns.name.root and name not in _host_domain()
+            )
+        if specs is not None:
+            self.nameservers = specs
+        Stack.check(self)
+
+    # --- what dnspython lets one set -------------------------------------------------
+
+    def reset(self) -> None:
+        """Set all options to dnspython's defaults; caching is on."""
+        super().reset()
+        self._store.resize(self._cache_size)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name in _HIT_OPTIONS:  # what the table of hits takes for granted
+            self._hot = {}
+
+    @property
+    def nameservers(self) -> Sequence[Any]:
+        """The upstreams, as they were given."""
+        return self._nameservers
+
+    @nameservers.setter
+    def nameservers(self, nameservers: Sequence[Any]) -> None:
+        if not isinstance(nameservers, (list, tuple)):
+            raise ConfigurationError(
+                f"nameservers must be a list or tuple (not a {type(nameservers)})"
+            )
+        config.members(nameservers, system=self._system or ["127.0.0.1"])
+        self._nameservers = nameservers
+
+    @property
+    def cache(self) -> CacheView | None:
+        """The cache as dnspython shows one; None while caching is off."""
+        return CacheView(self._store) if self._store.max_bytes else None
+
+    @cache.setter
+    def cache(self, cache: dns.resolver.CacheBase | None) -> None:
+        """Switch caching off with None; an `LRUCache` of dnspython's sets the size."""
+        self._hot = {}
+        if cache is None:
+            self._store.clear()
+        self._store.resize(CacheView.size_of(cache, self._cache_size))
+
+    # --- resolving -------------------------------------------------------------------
+
+    async def resolve(
+        self,
+        qname: dns.name.Name | str,
+        rdtype: dns.rdatatype.RdataType | str = _A,
+        rdclass: dns.rdataclass.RdataClass | str = _IN,
+        tcp: bool = False,
+        source: str | None = None,
+        raise_on_no_answer: bool = True,
+        source_port: int = 0,
+        lifetime: float | None = None,
+        search: bool | None = None,
+        backend: Backend | None = None,
+        *,
+        stale: StalePolicy | bool | None = None,
+        refresh: bool = False,
+    ) -> Answer:
+        """Find the answer to a question.
+
+        Args:
+            qname: the name.
+            rdtype: the type.
+            rdclass: the class.
+            tcp: ask over TCP.
+            source: address to send from.
+            raise_on_no_answer: raise NoAnswer where the name has no such data.
+            source_port: port to send from.
+            lifetime: seconds the whole may take; None for the resolver's own.
+            search: use the search list for relative names.
+            backend: for dnspython's sake; None or an asyncio backend.
+            stale: another policy for this call; False for fresh data or an error.
+            refresh: ask the upstreams even if there is a fresh answer.
+
+        Raises:
+            NXDOMAIN, NoAnswer, YXDOMAIN: upstreams said so.
+            NoNameservers: all upstreams failed, and there was nothing to serve.
+            LifetimeTimeout: the lifetime ended first.
+            dns.resolver.NoMetaqueries: ANY, AXFR and the like.
+        """
+        if qname.__class__ is str and not (refresh or search) and rdclass == _IN:
+            table = self._hot.get(rdtype)
+            if table is not None:
+                entry = table.get(qname) or table.get(qname.lower())
+                if entry is not None and self._clock() < entry.refresh_at:
+                    answer: Answer | None = entry.answer
+                    if answer is not None:
+                        self._store.hits += 1
+                        entry.used = True
+                        return answer
+        return await self._resolve(
+            qname, rdtype, rdclass, tcp, source, raise_on_no_answer, source_port,
+            lifetime, search, backend, _stale_policy(stale, self._stale), refresh,
+        )  # fmt: skip
+
+    async def _resolve(
+        self,
+        qname: dns.name.Name | str,
+        rdtype: dns.rdatatype.RdataType | str,
+        rdclass: dns.rdataclass.RdataClass | str,
+        tcp: bool,
+        source: str | None,
+        raise_on_no_answer: bool,
+        source_port: int,
+        lifetime: float | None,
+        search: bool | None,
+        backend: Backend | None,
+        stale: StalePolicy,
+        refresh: bool,
+    ) -> Answer:
+        rdtype_, rdclass_ = _check_types(rdtype, rdclass)
+        stack = self._bind(backend)
+        lifetime = self.lifetime if lifetime is None else lifetime
+        config.check_timeout("lifetime", lifetime)
+        started = stack.loop.time()
+        denied: dict[dns.name.Name, Served] = {}
+        candidates, relative = self._candidates(qname, search)
+        for name in candidates:
+            wire_name = name if isinstance(name, bytes) else wire.name_to_wire(name)
+            view = stack.view(wire_name, relative=relative)
+            question = self._question(wire_name, rdtype_, rdclass_, view)
+            try:
+                served = await self._ask(
+                    question, view, stack, stale, refresh,
+                    started, lifetime, tcp, source, source_port,
+                )  # fmt: skip
+            except UpstreamError as error:
+                raise self._failure(question, error, lifetime) from error
+            kind = served.entry.reply.kind
+            if kind is Kind.NXDOMAIN:
+                denied[question.name] = served
+                continue
+            if kind is Kind.YXDOMAIN:
+                raise errors.YXDOMAIN(self._path(served))
+            answer = self._answer(question, served, stale)
+            if kind is Kind.NODATA and raise_on_no_answer:
+                raise errors.NoAnswer(answer.path, response=answer.response)
+            if served.source is Source.CACHE:
+                self._remember(qname, rdtype, search, rdclass_, served.entry)
+            return answer
+        raise self._nxdomain(denied)
+
+    async def _ask(
+        self,
+        question: Question,
+        view: View,
+        stack: Stack,
+        stale: StalePolicy,
+        refresh: bool,
+        started: float,
+        lifetime: float,
+        tcp: bool,
+        source: str | None,
+        source_port: int,
+    ) -> Served:
+        if view.detail:
+            reply = special.local_reply(question)
+            return Served(
+                Entry(question, reply, self._clock()), Source.LOCAL, view.detail
+            )
+        variant = b""
+        if tcp or source or source_port:
+            variant = repr((tcp, source, source_port)).encode()
+        served = self._store.ask(
+            question,
+            stack.group(view, tcp, source, source_port),
+            stale,
+            started=started,
+            until=started + lifetime,
+            refresh=refresh,
+            variant=variant,
+        )
+        return served if isinstance(served, Served) else await served
+
+    def _candidates(
+        self, qname: dns.name.Name | str, search: bool | None
+    ) -> tuple[Sequence[bytes | dns.name.Name], bool]:
+        """The names to try, and whether the caller wrote a relative one."""
+        if isinstance(qname, str):
+            if qname and not (self.use_search_by_default if search is None else search):
+                return (wire.text_to_wire(qname),), not qname.endswith(".")
+            qname = dns.name.from_text(qname, None)
+        return self._get_qnames_to_try(qname, search), not qname.is_absolute()
+
+    def _question(
+        self,
+        name: bytes,
+        rdtype: dns.rdatatype.RdataType,
+        rdclass: dns.rdataclass.RdataClass,
+        view: View,
+    ) -> Question:
+        flags = dns.flags.RD if self.flags is None else dns.flags.Flag(self.flags)
+        plain = not flags & ~(dns.flags.RD | dns.flags.CD) and flags & dns.flags.RD
+        if plain and not self.ednsoptions and self.keyring is None:
+            return wire.make_question(
+                name,
+                rdtype,
+                rdclass,
+                dnssec_ok=self.edns >= 0 and bool(self.ednsflags & dns.flags.DO),
+                checking_disabled=bool(flags & dns.flags.CD),
+                view=view.tag,
+            )
+        query = dns.message.make_query(
+            dns.name.from_wire(name, 0)[0], rdtype, rdclass, flags=flags
+        )
+        if self.keyring is not None:
+            query.use_tsig(self.keyring, self.keyname, algorithm=self.keyalgorithm)
+        query.use_edns(
+            max(self.edns, 0),
+            self.ednsflags,
+            min(self.payload or wire.UDP_PAYLOAD, wire.MAX_UDP_PAYLOAD),
+            options=self.ednsoptions,
+        )
+        return wire.custom_question(query, view.tag)
+
+    # --- answers and errors ----------------------------------------------------------
+
+    def _answer(self, question: Question, served: Served, stale: StalePolicy) -> Answer:
+        entry = served.entry
+        if served.source is Source.CACHE and entry.answer is not None:
+            return entry.answer
+        answer = Answer(
+            question,
+            entry.reply,
+            served.source,
+            learnt=entry.learnt,
+            clock=self._clock,
+            since=entry.since,
+            stale_ttl=stale.ttl if served.source is Source.STALE else 0,
+            detail=served.detail,
+            on_parse=self._store.charge_parse,
+        )
+        if served.source is Source.CACHE and entry.question.key == question.key:
+            entry.answer = answer
+        return answer
+
+    def _remember(
+        self,
+        qname: dns.name.Name | str,
+        rdtype: dns.rdatatype.RdataType | str,
+        search: bool | None,
+        rdclass: dns.rdataclass.RdataClass,
+        entry: Entry,
+    ) -> None:
+        """Put a cached answer where `resolve` finds it by the text of its name."""
+        if not isinstance(qname, str) or search or rdclass != _IN or entry.text:
+            return
+        if self.use_search_by_default or entry.answer is None:
+            return
+        spelling: Any = rdtype
+        if spelling not in self._hot:
+            if len(self._hot) >= _MAX_SPELLINGS:
+                return
+            self._hot[spelling] = self._hot.setdefault(entry.question.rdtype, {})
+        table, text = self._hot[spelling], qname.lower()
+        table[text] = entry
+        entry.text = (table, text)
+
+    def _path(self, served: Served) -> AnswerPath:
+        entry = served.entry
+        return AnswerPath(
+            served.source,
+            entry.reply.winner,
+            entry.reply.attempts + entry.since,
+            entry.reply.ttl,
+            entry.learnt,
+            entry.reply.disputed,
+            served.detail,
+            self._clock,
+        )
+
+    def _nxdomain(self, denied: Mapping[dns.name.Name, Served]) -> errors.NXDOMAIN:
+        responses = {
+            name: dns.message.from_wire(served.entry.reply.wire)
+            for name, served in denied.items()
+        }
+        path = self._path(list(denied.values())[-1])
+        return errors.NXDOMAIN(path, qnames=list(denied), responses=responses)
+
+    def _failure(
+        self, question: Question, error: UpstreamError, lifetime: float
+    ) -> errors.NoNameservers | errors.LifetimeTimeout:
+        detail = str(error)
+        path = AnswerPath(Source.UPSTREAM, None, error.attempts, detail=detail)
+        told = [_error_tuple(attempt) for attempt in error.attempts]
+        if isinstance(error, LifetimeOver):
+            return errors.LifetimeTimeout(path, timeout=lifetime, errors=told)
+        request = dns.message.make_query(
+            question.name,
+            dns.rdatatype.RdataType.make(question.rdtype),
+            dns.rdataclass.RdataClass.make(question.rdclass),
+        )
+        return errors.NoNameservers(path, request=request, errors=told)
+
+    # --- conveniences ----------------------------------------------------------------
+
+    async def resolve_name(
+        self,
+        name: dns.name.Name | str,
+        family: int = socket.AF_UNSPEC,
+        **kwargs: Any,
+    ) -> dns.resolver.HostAnswers:
+        """Look up the addresses of a name, both families at once.
+
+        Args:
+            name: the name.
+            family: AF_INET or AF_INET6 for one of them.
+            **kwargs: as `resolve` takes them, but for type and class.
+
+        Raises:
+            NoAnswer: the name has no address.
+            Exception: what `resolve` raises, where neither family gave an answer.
+        """
+        if family != socket.AF_UNSPEC:
+            return await super().resolve_name(name, family, **kwargs)
+        kwargs.pop("rdtype", None)
+        kwargs["rdclass"] = _IN
+        strict = kwargs.pop("raise_on_no_answer", True)
+        v6, v4 = await asyncio.gather(
+            self.resolve(name, dns.rdatatype.AAAA, raise_on_no_answer=False, **kwargs),
+            self.resolve(name, dns.rdatatype.A, raise_on_no_answer=False, **kwargs),
+            return_exceptions=True,
+        )
+        if isinstance(v6, BaseException) and isinstance(v4, BaseException):
+            raise v6
+        # One family may fail: a set with a dead family is still a set.
+        alone = v4 if isinstance(v6, BaseException) else v6
+        for failed in (v6, v4):
+            if isinstance(failed, BaseException) and not len(alone):  # type: ignore[arg-type]
+                raise failed
+        answers = dns.resolver.HostAnswers.make(
+            v6=None if isinstance(v6, BaseException) else v6,
+            v4=None if isinstance(v4, BaseException) else v4,
+            add_empty=not strict,
+        )
+        if not answers:
+            assert isinstance(alone, Answer)
+            raise errors.NoAnswer(alone.path, response=alone.response)
+        return answers
+
+    # --- lifetime --------------------------------------------------------------------
+
+    def _bind(self, backend: Backend | None) -> Stack:
+        """The stack for the running loop and the options as they are now."""
+        if backend is not None and backend.name() != "asyncio":
+            raise ConfigurationError(
+                f"backend={backend.name()!r}: allowed is asyncio (or uvloop) only"
+            )
+        stack = self._stack
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "resolverkit runs on asyncio (or uvloop) only, and no such loop runs"
+            ) from None
+        if stack is not None and stack.loop is not loop and not stack.loop.is_closed():
+            raise RuntimeError(
+                "this Resolver is in use on another loop that is still open; make one "
+                "Resolver for each loop"
+            )
+        if stack is None or stack.loop is not loop or stack.outdated(self):
+            if stack is not None and stack.loop is loop:
+                stack.retire()
+            self._stack = stack = Stack(self, loop, self._store, *self._settings)
+        return stack
+
+    async def aclose(self) -> None:
+        """Close connections and end flights; the cache stays. Idempotent."""
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            await stack.aclose()
+
+    async def __aenter__(self) -> Resolver:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+_HIT_OPTIONS = frozenset({
+    "use_search_by_default", "flags", "edns", "ednsflags", "ednsoptions", "keyring",
+    "_nameservers",
+})  # fmt: skip
+
+
+def _check_types(
+    rdtype: dns.rdatatype.RdataType | str, rdclass: dns.rdataclass.RdataClass | str
+) -> tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:
+    rdtype = dns.rdatatype.RdataType.make(rdtype)
+    rdclass = dns.rdataclass.RdataClass.make(rdclass)
+    if dns.rdatatype.is_metatype(rdtype) or dns.rdataclass.is_metaclass(rdclass):
+        raise dns.resolver.NoMetaqueries
+    return rdtype, rdclass
+
+
+def _stale_policy(
+    stale: StalePolicy | bool | None, default: StalePolicy | None = None
+) -> StalePolicy:
+    if stale is None and default is not None:
+        return default
+    if isinstance(stale, StalePolicy):
+        return stale
+    if isinstance(stale, bool):
+        return StalePolicy() if stale else NO_STALE
+    raise ConfigurationError(
+        f"stale={stale!r}: allowed are True, False and a StalePolicy"
+    )
+
+
+def _sort_out(
+    upstreams: Any, filename: str | os.PathLike[str] | TextIO
+) -> tuple[list[Spec] | None, str | os.PathLike[str] | TextIO]:
+    """Tell upstreams from the resolv.conf that dnspython takes in first place."""
+    if upstreams is None:
+        return None, filename
+    if isinstance(upstreams, (list, tuple)):
+        return list(upstreams), filename
+    if isinstance(upstreams, os.PathLike) or hasattr(upstreams, "read"):
+        return None, upstreams
+    if isinstance(upstreams, str):
+        if "://" not in upstreams and (os.sep in upstreams or Path(upstreams).exists()):
+            return None, upstreams
+        return [upstreams], filename
+    if isinstance(upstreams, Upstream):
+        return [upstreams], filename
+    raise ConfigurationError(
+        f"upstreams={upstreams!r}: allowed are a list, one Upstream, or a resolv.conf"
+    )
+
+
+def _host_domain() -> tuple[dns.name.Name, ...]:
+    """The domain in this host's own name, which dnspython takes as a search list."""
+    name = dns.name.from_text(socket.gethostname())
+    return (dns.name.Name(name[1:]),)
+
+
+def _error_tuple(attempt: Attempt) -> tuple[str, bool, int, str, None]:
+    """An attempt as dnspython lists errors."""
+    where = attempt.endpoint
+    what = attempt.detail or str(attempt.outcome)
+    return (where.name, where.transport != "udp", where.port, what, None)
+
+
+# --- the module's own resolver -------------------------------------------------------
+
+_threads = threading.local()
+
+
+def get_default_resolver() -> Resolver:
+    """The Resolver behind the module's functions: one per thread, made on demand."""
+    found: Resolver | None = getattr(_threads, "resolver", None)
+    if found is None:
+        found = _threads.resolver = Resolver()
+    return found
+
+
+async def resolve(
+    qname: dns.name.Name | str,
+    rdtype: dns.rdatatype.RdataType | str = _A,
+    rdclass: dns.rdataclass.RdataClass | str = _IN,
+    tcp: bool = False,
+    source: str | None = None,
+    raise_on_no_answer: bool = True,
+    source_port: int = 0,
+    lifetime: float | None = None,
+    search: bool | None = None,
+    backend: Backend | None = None,
+    *,
+    stale: StalePolicy | bool | None = None,
+    refresh: bool = False,
+) -> Answer:
+    """Find the answer to a question by the system's servers; see `Resolver.resolve`."""
+    return await get_default_resolver().resolve(
+        qname, rdtype, rdclass, tcp, source, raise_on_no_answer, source_port,
+        lifetime, search, backend, stale=stale, refresh=refresh,
+    )  # fmt: skip
+
+
+async def resolve_name(
+    name: dns.name.Name | str, family: int = socket.AF_UNSPEC, **kwargs: Any
+) -> dns.resolver.HostAnswers:
+    """Look up the addresses of a name; see `Resolver.resolve_name`."""
+    return await get_default_resolver().resolve_name(name, family, **kwargs)
+
+
+async def resolve_address(
+    ipaddr: str, *args: Any, **kwargs: Any
+) -> dns.resolver.Answer:
+    """Look up the name of an address; see `dns.asyncresolver.resolve_address`."""
+    return await get_default_resolver().resolve_address(ipaddr, *args, **kwargs)
+
+
+async def canonical_name(name: dns.name.Name | str) -> dns.name.Name:
+    """The end of a name's CNAME chain; see `dns.asyncresolver.canonical_name`."""
+    return await get_default_resolver().canonical_name(name)

@@ -1,0 +1,292 @@
+"""Puts transports and groups together for one loop and one set of options."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import dns.message
+import dns.nameserver
+
+from resolverkit import config, policy, special, wire
+from resolverkit.errors import ConfigurationError, NetworkError, UpstreamError
+from resolverkit.groups.hedge import Hedge
+from resolverkit.model import Kind
+from resolverkit.transports.nameserver import ForeignNameserver
+from resolverkit.transports.url import UpstreamURL, build
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+
+    from resolverkit.cache import Cache
+    from resolverkit.config import Member, Spec, Strategy
+    from resolverkit.model import Reply
+    from resolverkit.resolver import Resolver
+    from resolverkit.upstream import Upstream
+
+_log = logging.getLogger("resolverkit.resolver")
+
+_DELAYS: Mapping[Strategy, float | Literal["auto"] | None] = {
+    "hedge": "auto",
+    "race": 0.0,
+    "failover": None,
+}
+_Way = tuple[bool, str | None, int]  # over TCP, source address, source port
+
+
+class View:
+    """Who is asked for a part of the name space."""
+
+    __slots__ = ("detail", "members", "tag")
+
+    def __init__(self, tag: bytes, members: Sequence[Member], detail: str = "") -> None:
+        self.tag = tag
+        self.members = members
+        self.detail = detail  # why it is answered here, where it is
+
+
+class Stack:
+    """Groups and transports for one loop.
+
+    Attributes:
+        loop: the loop that they belong to.
+    """
+
+    def __init__(
+        self,
+        options: Resolver,
+        loop: asyncio.AbstractEventLoop,
+        cache: Cache,
+        strategy: Strategy,
+        on_block: Literal["accept", "next"],
+        routes: Mapping[str, Sequence[Spec]],
+    ) -> None:
+        self.loop = loop
+        self._cache = cache
+        self._signature = _signature(options)
+        self._timeout = options.timeout
+        self._delay = _DELAYS[strategy]
+        self._on_block = on_block
+        self._groups: dict[tuple[bytes, _Way], Hedge] = {}
+        self._transports: dict[tuple[int, _Way], Upstream] = {}
+        self._located: dict[str, str] = {}
+        self._plan(options, routes)
+        self._lifeline = self._live()
+        self._retired = False
+        self._closing: asyncio.Task[None] | None = None
+        _advance(self._lifeline)
+
+    @staticmethod
+    def check(options: Resolver) -> None:
+        """Raise ConfigurationError for options that no stack can be made from."""
+        Stack._plan(Stack.__new__(Stack), options, options._settings[2])
+
+    # --- who is asked for what -------------------------------------------------------
+
+    def _plan(self, options: Resolver, routes: Mapping[str, Sequence[Spec]]) -> None:
+        def understand(specs: Sequence[Spec]) -> list[Member]:
+            return config.members(
+                specs,
+                system=options._system,
+                port=options.port,
+                ports=options.nameserver_ports,
+            )
+
+        everybody = understand(options._nameservers)
+        private = [member for member in everybody if _is_private(member)]
+        if not private and options._system:
+            private = understand([config.SYSTEM])
+        self._default = View(b"", everybody)
+        if len(private) == len(everybody):
+            self._private = self._default
+        elif private:
+            self._private = View(b"private", private)
+        else:
+            self._private = View(b"", (), "no private upstream is configured")
+        self._here = View(b"", (), "this name never leaves the machine")
+        self._suffixes = [wire.name_to_wire(name) for name in options._from_file]
+        self._routes = []
+        for zone, specs in routes.items():
+            if not specs:
+                raise ConfigurationError(
+                    f"routes[{zone!r}] needs at least one upstream"
+                )
+            name = wire.text_to_wire(zone)
+            self._routes.append((name, View(b"route" + name, understand(specs))))
+        self._routes.sort(key=lambda route: -len(route[0]))
+
+    def view(self, name: bytes, *, relative: bool) -> View:
+        """Who is asked for a name, before any packet leaves.
+
+        Args:
+            name: lower-cased wire name.
+            relative: the caller wrote it without the final dot.
+        """
+        for zone, view in self._routes:
+            if wire.is_below(name, zone):
+                return view
+        realm = special.realm(name, relative=relative)
+        if realm is special.Realm.HERE:
+            return self._here
+        if realm is special.Realm.PRIVATE:
+            return self._private
+        if self._private is not self._default:
+            for suffix in self._suffixes:
+                if wire.is_below(name, suffix):
+                    return self._private
+        return self._default
+
+    # --- groups and transports -------------------------------------------------------
+
+    def group(
+        self, view: View, tcp: bool, source: str | None, source_port: int
+    ) -> Hedge:
+        """The group that answers for a view, by the way that a caller asks for."""
+        way = (tcp, source, source_port)
+        group = self._groups.get((view.tag, way))
+        if group is None:
+            if not view.members:
+                raise NetworkError("no upstream is configured", local=True)
+            members = [self._transport(member, way) for member in view.members]
+            if len(members) == 1 and isinstance(members[0], Hedge):
+                group = members[0]  # a group of the user's own
+                group.on_recovery = self._cache.forget_failures
+            else:
+                group = Hedge(
+                    members,
+                    delay=self._delay,
+                    on_block=self._on_block,
+                    on_recovery=self._cache.forget_failures,
+                )
+            self._groups[view.tag, way] = group
+        return group
+
+    def _transport(self, member: Member, way: _Way) -> Upstream:
+        key = (id(member), way)
+        transport = self._transports.get(key)
+        if transport is None:
+            transport = self._transports[key] = self._make(member, way)
+        return transport
+
+    def _make(self, member: Member, way: _Way) -> Upstream:
+        tcp, source, source_port = way
+        if isinstance(member, dns.nameserver.Nameserver):
+            return ForeignNameserver(member, self._timeout, *way)
+        if not isinstance(member, UpstreamURL):
+            return member
+        if tcp and member.scheme == "udp":
+            member = replace(member, scheme="tcp")
+        return build(
+            member,
+            timeout=self._timeout,
+            source=source,
+            source_port=source_port,
+            locate=self._locator(member),
+        )
+
+    def _locator(self, member: UpstreamURL) -> Callable[[], Awaitable[str]] | None:
+        """How to find the address of an upstream that is given by name."""
+        if member.address:
+            return None
+        helpers = [
+            self._transport(m, (False, None, 0))
+            for m in self._default.members
+            if not isinstance(m, UpstreamURL) or m.address
+        ]
+        if not helpers:
+            raise ConfigurationError(
+                f"upstream {member.text!r}: no other upstream can resolve "
+                f"{member.host}; add ?address=IP to it"
+            )
+        group = Hedge(helpers)
+        return lambda: self._locate(group, member.host)
+
+    async def _locate(self, group: Hedge, host: str) -> str:
+        """The address of an upstream's host, by way of the others.
+
+        Its last good address is kept, so that an outage of its zone costs nothing.
+        """
+        name = wire.text_to_wire(host)
+        problem: UpstreamError | None = None
+        for rdtype in (1, 28):
+            try:
+                reply = await group.query(wire.make_question(name, rdtype))
+            except UpstreamError as error:
+                problem = error
+                continue
+            if reply.kind is Kind.DATA:
+                self._located[host] = address = _first_address(reply)
+                return address
+        if host in self._located:
+            return self._located[host]
+        raise NetworkError(
+            f"the address of {host} is not known: {problem or 'no data'}"
+        )
+
+    # --- lifetime --------------------------------------------------------------------
+
+    def outdated(self, options: Resolver) -> bool:
+        """Whether options that matter have been set since."""
+        return self._signature != _signature(options)
+
+    def retire(self) -> None:
+        """Close once the flights that are under way have ended.
+
+        A stack with new options takes over meanwhile.
+        """
+        self._retired = True
+        self._cache.forget_failures()
+        self.loop.call_later(policy.RESOLUTION_DEADLINE, self._close_retired)
+
+    def _close_retired(self) -> None:
+        self._closing = self.loop.create_task(self.aclose())
+
+    async def aclose(self) -> None:
+        """Close every connection, and end the flights. Idempotent."""
+        await self._lifeline.aclose()
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        """Ends with the loop: `asyncio.run` finishes generators before it closes it."""
+        try:
+            yield
+        finally:
+            if not self._retired:
+                self._cache.abandon()
+            for group in self._groups.values():
+                await group.aclose()
+
+
+def _advance(generator: AsyncGenerator[None, None]) -> None:
+    """Run an async generator to its yield, which registers it with the loop."""
+    try:
+        generator.asend(None).send(None)
+    except StopIteration:
+        return
+
+
+def _first_address(reply: Reply) -> str:
+    message = dns.message.from_wire(reply.wire)
+    assert isinstance(message, dns.message.QueryMessage)
+    answer = message.resolve_chaining().answer
+    assert answer is not None
+    return str(answer[0].address)
+
+
+def _signature(options: Resolver) -> tuple[Any, ...]:
+    return (
+        tuple(options._nameservers),
+        options.port,
+        tuple(options.nameserver_ports.items()),
+        options.timeout,
+    )
+
+
+def _is_private(member: Member) -> bool:
+    if isinstance(member, UpstreamURL):
+        return member.private
+    if isinstance(member, dns.nameserver.Nameserver):
+        return False
+    endpoint = getattr(member, "endpoint", None)
+    return bool(endpoint is not None and endpoint.private)

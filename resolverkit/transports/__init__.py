@@ -1,0 +1,1 @@
+"""Ways to carry a question to one server."""

@@ -1,0 +1,98 @@
+"""What every transport does with the bytes, or the error, that end an attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from resolverkit import wire
+from resolverkit.errors import BadReply, ServerFailure, UpstreamError
+from resolverkit.model import Attempt, Kind, Outcome, rcode_text
+
+if TYPE_CHECKING:
+    from resolverkit.model import Endpoint, Question, Reply
+
+_OUTCOMES = {
+    Kind.DATA: Outcome.DATA,
+    Kind.NODATA: Outcome.NODATA,
+    Kind.NXDOMAIN: Outcome.NXDOMAIN,
+    Kind.YXDOMAIN: Outcome.YXDOMAIN,
+    Kind.FAILURE: Outcome.FAILURE,
+}
+
+_Error = TypeVar("_Error", bound=UpstreamError)
+
+
+def conclude(
+    question: Question,
+    data: bytes,
+    endpoint: Endpoint,
+    started: float,
+    now: float,
+    *,
+    dropped: int = 0,
+    sends: int = 1,
+) -> Reply:
+    """Read the message that ends an attempt.
+
+    Args:
+        question: what was asked.
+        data: the message; its id has been matched.
+        endpoint: who was asked.
+        started: loop time at which the question was sent.
+        now: loop time.
+        dropped: datagrams that failed the checks meanwhile.
+        sends: packets sent.
+
+    Returns:
+        The reply, with its one attempt.
+
+    Raises:
+        BadReply: the message is none.
+        ServerFailure: it concludes nothing.
+    """
+    try:
+        reply = wire.read_reply(question, data)
+    except BadReply as error:
+        raise failed(error, endpoint, started, now, dropped, sends) from None
+    attempt = Attempt(
+        endpoint, started, now - started, _OUTCOMES[reply.kind],
+        reply.rcode, reply.ede, "", dropped, sends,
+    )  # fmt: skip
+    reply.attempts = (attempt,)
+    reply.winner = attempt
+    if reply.kind is Kind.FAILURE:
+        attempt.detail = rcode_text(reply.rcode)
+        raise ServerFailure(reply.rcode, reply.ede, reply.attempts)
+    return reply
+
+
+def failed(
+    error: _Error,
+    endpoint: Endpoint,
+    started: float,
+    now: float,
+    dropped: int = 0,
+    sends: int = 1,
+) -> _Error:
+    """The same error, with the attempt that it ends."""
+    outcome = error_outcome(error)
+    detail = "" if outcome is Outcome.TIMEOUT else str(error)
+    error.attempts = (
+        Attempt(
+            endpoint, started, now - started, outcome, None, (), detail, dropped, sends
+        ),
+    )
+    return error
+
+
+def error_outcome(error: UpstreamError) -> Outcome:
+    """The outcome that an attempt with this error has."""
+    return _BY_ERROR.get(type(error).__name__, Outcome.NETWORK)
+
+
+_BY_ERROR = {
+    "QueryTimeout": Outcome.TIMEOUT,
+    "NetworkError": Outcome.NETWORK,
+    "BadReply": Outcome.BAD_REPLY,
+    "ServerFailure": Outcome.FAILURE,
+}
