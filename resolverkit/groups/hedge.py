@@ -60,7 +60,7 @@ _log = logging.getLogger("resolverkit.hedge")
 class _Child:
     """An upstream in this group, and its record here."""
 
-    __slots__ = ("down_since", "endpoint", "health", "operator", "upstream")
+    __slots__ = ("down_since", "endpoint", "health", "operator", "probe", "upstream")
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -69,6 +69,7 @@ class _Child:
         self.operator = self.endpoint.operator or upstream.name
         self.health = health.Health()
         self.down_since = 0.0
+        self.probe: tuple[Question, asyncio.Future[Reply], float] | None = None
 
     def heard_since(self, then: float) -> bool | None:
         """Whether a byte came from there since `then`; None where nobody knows."""
@@ -187,8 +188,8 @@ class Hedge:
         ordered = [children[i] for i in health.order(records, now)]
         race = _Race(self, question, ordered, self._deadlines, loop)
         race.begin(now)
-        for child in ordered[1:]:
-            if child.health.probe_due(now) and child not in race.asked:
+        for child in ordered:  # those that the race has not asked
+            if child.health.probe_due(now):
                 self._probe(child, question, loop)
         return race
 
@@ -206,9 +207,11 @@ class Hedge:
         child.health.probing(started)
         probe = asyncio.ensure_future(child.upstream.query(question))
         self._probes.add(probe)
+        child.probe = (question, probe, started)
 
         def ended(probe: asyncio.Future[Reply]) -> None:
             self._probes.discard(probe)
+            child.probe = None
             if probe.cancelled():
                 return
             error = probe.exception()
@@ -279,7 +282,7 @@ class _Race(asyncio.Future[Reply]):
         self._deadlines = deadlines
         self._deadline: Deadline | None = None
         self._pending: dict[asyncio.Future[Reply], tuple[_Child, float]] = {}
-        self._attempts: list[Attempt] = []
+        self._attempts: list[tuple[int, Attempt]] = []  # with the place in `asked`
         self._errors: list[UpstreamError] = []
         self._failed: list[tuple[_Child, float]] = []  # said SERVFAIL or the like
         self._weak: Reply | None = None
@@ -298,10 +301,14 @@ class _Race(asyncio.Future[Reply]):
     def _ask_next(self, now: float) -> None:
         child = self._pick()
         self.asked.append(child)
-        if child.health.down:
-            child.health.probing(now)
-        asked = asyncio.ensure_future(child.upstream.query(self._question))
-        self._pending[asked] = (child, now)
+        if child.probe is not None and child.probe[0] is self._question:
+            _, asked, started = child.probe  # asked already: never twice
+        else:
+            if child.health.down:
+                child.health.probing(now)
+            asked = asyncio.ensure_future(child.upstream.query(self._question))
+            started = now
+        self._pending[asked] = (child, started)
         asked.add_done_callback(self._ended)
         self._wait(child, now)
 
@@ -365,11 +372,11 @@ class _Race(asyncio.Future[Reply]):
         sample = not attempts or attempts[-1].sends == 1
         was_down = child.health.succeeded(now, now - started, sample=sample)
         self._group._recovered(child, was_down)
-        self._attempts += attempts
+        self._note(child, attempts)
         endpoint = reply.winner.endpoint if reply.winner else child.endpoint
         match policy.verdict(reply, endpoint, on_block=self._group.on_block):
             case policy.Verdict.CONCLUSIVE:
-                self._win(child, now, reply)
+                self._win(child, started, now, reply)
                 return
             case policy.Verdict.BLOCKED:
                 if reply.winner:
@@ -388,13 +395,11 @@ class _Race(asyncio.Future[Reply]):
         self, child: _Child, started: float, now: float, error: UpstreamError
     ) -> None:
         self._errors.append(error)
-        self._attempts += error.attempts or (
-            Attempt(
-                child.endpoint, started, now - started, Outcome.NETWORK,
-                detail=str(error),
-            ),
-        )  # fmt: skip
-        if isinstance(error, ServerFailure):
+        self._note(child, error.attempts or (_attempt(error, child, started, now),))
+        if isinstance(error, ServerFailure) or (
+            # Silent about this question while it answered others.
+            isinstance(error, QueryTimeout) and child.heard_since(started)
+        ):
             self._failed.append((child, started))
         elif not getattr(error, "local", False):
             is_down = child.health.failed(now, now - started)
@@ -409,25 +414,20 @@ class _Race(asyncio.Future[Reply]):
         elif not self._pending:
             self._end(now)
 
-    def _win(self, child: _Child, now: float, reply: Reply) -> None:
+    def _win(self, child: _Child, started: float, now: float, reply: Reply) -> None:
         if self._hedged and child is self.asked[0]:
             self._group._budget.waste()
-        before = True
-        for other in self.asked:
-            if other is child:
-                before = False
-            for loser, started in self._pending.values():
-                if loser is other and before:
-                    silent = other.heard_since(started) is False
-                    is_down = other.health.overtaken(now, now - started, silent=silent)
-                    self._group._went_down(other, is_down, now)
-                    break
-        for failing, started in self._failed:  # it failed, another did not: its fault
-            is_down = failing.health.failed(now, now - started)
+        for loser, asked_at in self._pending.values():
+            if asked_at < started:  # by one that was asked later
+                silent = loser.heard_since(asked_at) is False
+                is_down = loser.health.overtaken(now, now - asked_at, silent=silent)
+                self._group._went_down(loser, is_down, now)
+        for failing, asked_at in self._failed:  # it failed, another did not: its fault
+            is_down = failing.health.failed(now, now - asked_at)
             self._group._went_down(failing, is_down, now)
         self._give_up(now)
-        reply.attempts = tuple(self._attempts)
-        if not reply.ad and policy.is_bogus(self._attempts):
+        reply.attempts = self._told()
+        if not reply.ad and policy.is_bogus(reply.attempts):
             reply.disputed = True
         if not self.done():
             self.set_result(reply)
@@ -438,11 +438,11 @@ class _Race(asyncio.Future[Reply]):
             child.health.heard()
         self._give_up(now)
         if self._weak is not None:
-            self._weak.attempts = tuple(self._attempts)
+            self._weak.attempts = self._told()
             self.set_result(self._weak)
             return
         error = policy.most_useful(self._errors)
-        error.attempts = tuple(self._attempts)
+        error.attempts = self._told()
         self.set_exception(error)
 
     def _give_up(self, now: float) -> None:
@@ -452,13 +452,22 @@ class _Race(asyncio.Future[Reply]):
             self._deadline = None
         pending, self._pending = self._pending, {}
         for asked, (child, started) in pending.items():
-            self._attempts.append(
-                Attempt(child.endpoint, started, now - started, Outcome.OVERTAKEN)
+            overtaken = Attempt(
+                child.endpoint, started, now - started, Outcome.OVERTAKEN
             )
+            self._note(child, (overtaken,))
             asked.cancel()
-        if len(self._attempts) > 1:
-            self._attempts.sort(key=_started)
         self._remaining = []
+
+    def _note(self, child: _Child, attempts: Sequence[Attempt]) -> None:
+        place = self.asked.index(child)
+        self._attempts += [(place, attempt) for attempt in attempts]
+
+    def _told(self) -> tuple[Attempt, ...]:
+        """All attempts in the order of asking."""
+        if len(self._attempts) > 1:
+            self._attempts.sort(key=_place)
+        return tuple([attempt for _, attempt in self._attempts])
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
@@ -471,7 +480,7 @@ class _Race(asyncio.Future[Reply]):
             )
             for child, started in self._pending.values()
         ]  # fmt: skip
-        return tuple(sorted([*self._attempts, *waiting], key=_started))
+        return (*self._told(), *waiting)
 
     def cancel(self, msg: object = None) -> bool:
         """Cancel all that is pending, too."""
@@ -481,8 +490,17 @@ class _Race(asyncio.Future[Reply]):
         return super().cancel(msg)
 
 
-def _started(attempt: Attempt) -> float:
-    return attempt.started
+def _place(noted: tuple[int, Attempt]) -> int:
+    return noted[0]
+
+
+def _attempt(
+    error: UpstreamError, child: _Child, started: float, now: float
+) -> Attempt:
+    """What an upstream that does not tell its attempts has tried."""
+    late = isinstance(error, QueryTimeout)
+    outcome = Outcome.TIMEOUT if late else Outcome.NETWORK
+    return Attempt(child.endpoint, started, now - started, outcome, detail=str(error))
 
 
 def _as_upstream_error(error: BaseException, child: _Child) -> UpstreamError:

@@ -21,15 +21,18 @@ Parameters, after ``?`` and joined by ``&``:
 from __future__ import annotations
 
 import base64
-import binascii
 import ipaddress
+import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
+
+from dns.exception import DNSException
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.model import Endpoint
 from resolverkit.transports.do53 import Do53
+from resolverkit.wire import text_to_wire
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -57,7 +60,7 @@ class UpstreamURL:
         path: of the DoH resource.
         address: the IP address to connect to; empty where the name has to be resolved.
         ca: file of certificates to trust.
-        pins: SHA-256 digests of public keys (SPKI).
+        pins: ``sha256/BASE64`` of public keys (SPKI).
         source: address to send from.
         operator: who runs it.
         private: private names may be sent there.
@@ -116,12 +119,14 @@ def parse(text: str) -> UpstreamURL:
     if not separator or scheme not in PORTS:
         raise ConfigurationError(f"upstream {text!r}: allowed are {_ALLOWED}")
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(text.removesuffix("{?dns}"))  # the template of RFC 8484
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise ConfigurationError(f"upstream {text!r}: {error}") from None
     if not host:
         raise ConfigurationError(f"upstream {text!r}: there is no host in it")
+    if not is_address(host):
+        _check_host(text, host)
     if parts.username is not None or parts.fragment:
         raise ConfigurationError(f"upstream {text!r}: no user and no fragment, please")
     if port == 0:
@@ -131,14 +136,29 @@ def parse(text: str) -> UpstreamURL:
     path = ""
     if scheme == "https":
         path = parts.path if parts.path not in {"", "/"} else "/dns-query"
-        path = unquote(path).removesuffix("{?dns}")
-        if not path.isascii() or any(c <= " " for c in path):
+        if not path.isascii() or not path.isprintable() or " " in path:
             raise ConfigurationError(f"upstream {text!r}: not a path: {path!r}")
     parameters, pins = _parameters(text, scheme, parts.query)
     return _with_address(
         text, scheme, host, port or PORTS[scheme],
         path=path, parameters=parameters, pins=pins,
     )  # fmt: skip
+
+
+_BAD_IN_HOST = frozenset(string.whitespace + "\\%<>^`{|}\"'!$&()*+,;=[]:\x7f")
+
+
+def _check_host(text: str, host: str) -> None:
+    """What is no name is told here, and not when it is looked up."""
+    try:
+        text_to_wire(host)
+    except DNSException as error:
+        raise ConfigurationError(f"upstream {text!r}: {host!r}: {error}") from None
+    last = host.rstrip(".").rpartition(".")[2]
+    if not host.isprintable() or _BAD_IN_HOST & set(host) or last.isdecimal():
+        raise ConfigurationError(
+            f"upstream {text!r}: {host!r} is neither a host name nor an IP address"
+        )
 
 
 def _with_address(
@@ -210,13 +230,13 @@ def _pin(text: str, value: str) -> str:
     kind, _, digest = value.partition("/")
     try:
         good = kind == "sha256" and len(base64.b64decode(digest, validate=True)) == 32
-    except binascii.Error:
+    except ValueError:  # bad base64, or not ASCII
         good = False
     if not good:
         raise ConfigurationError(
             f"upstream {text!r}: pin={value} is not sha256/ and 44 characters of base64"
         )
-    return digest
+    return value
 
 
 def _flag(text: str, parameters: dict[str, str], name: str) -> bool | None:
@@ -239,9 +259,9 @@ def _bare_address(text: str) -> tuple[str, int] | None:
         host, port = text[1:-1], "53"
     elif ":" in host:
         return None
-    if not is_address(host) or not port.isdecimal():
+    if not is_address(host) or not (port.isascii() and port.isdecimal()):
         return None
-    if not 0 < int(port) < 65536:
+    if len(port) > 5 or not 0 < int(port) < 65536:
         raise ConfigurationError(f"upstream {text!r}: ports are 1 to 65535")
     return host, int(port)
 
@@ -302,4 +322,4 @@ def build(
         return Dot(url.endpoint, tls=tls, **common)
     from resolverkit.transports.doh import Doh
 
-    return Doh(url.endpoint, path=url.path, tls=tls, **common)
+    return Doh(url.endpoint, tls=tls, **common)

@@ -1,0 +1,5 @@
+"""``python -m resolverkit``."""
+
+from resolverkit.cli import main
+
+main()

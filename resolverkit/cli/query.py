@@ -1,0 +1,201 @@
+"""``resolverkit query``: ask, and show the records and the path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import quote
+
+import dns.exception
+import dns.rdatatype
+import dns.resolver
+
+from resolverkit import errors
+from resolverkit.errors import ConfigurationError
+from resolverkit.resolver import Resolver
+
+if TYPE_CHECKING:
+    import dns.message
+
+    from resolverkit.model import AnswerPath
+
+Form: TypeAlias = Literal["text", "short", "json"]
+
+DATA, DENIED, USAGE, UNREACHABLE = 0, 1, 2, 3
+"""Exit statuses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asks for."""
+
+    name: str
+    types: tuple[str, ...]
+    upstreams: tuple[str, ...]
+    strategy: str
+    ca: str | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one type."""
+
+    rdtype: str
+    status: str
+    exit_status: int
+    path: AnswerPath
+    message: dns.message.Message | None = None
+    ttl: int | None = None  # of every record, where they are stale
+    error: str = ""
+
+    def records(self) -> list[dict[str, Any]]:
+        """The answer section, a record each."""
+        if self.message is None:
+            return []
+        return [
+            {
+                "name": str(rrset.name),
+                "ttl": rrset.ttl if self.ttl is None else self.ttl,
+                "type": dns.rdatatype.to_text(rrset.rdtype),
+                "data": str(rdata),
+            }
+            for rrset in self.message.answer
+            for rdata in rrset
+        ]
+
+
+async def run(request: Request, form: Form, *, trace: bool) -> int:
+    """Ask and print.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        outcomes = await _ask(request)
+    except (ConfigurationError, dns.resolver.NoResolverConfiguration) as error:
+        return _usage(str(error))
+    except dns.resolver.NoMetaqueries:
+        return _usage("ANY, AXFR and the like cannot be looked up; name a record type")
+    except dns.rdatatype.UnknownRdatatype:
+        return _usage(f"unknown record type in {' '.join(request.types)}; try A or AAAA")
+    except dns.exception.DNSException as error:  # what the name itself is refused for
+        return _usage(f"{request.name!r} is not a name: {error}")
+    _print(request, outcomes, form, trace=trace)
+    return min(outcome.exit_status for outcome in outcomes)
+
+
+async def _ask(request: Request) -> list[Outcome]:
+    if request.timeout <= 0:
+        raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
+    upstreams = [_with_ca(url, request.ca) for url in request.upstreams]
+    async with Resolver(upstreams, strategy=request.strategy) as resolver:  # type: ignore[arg-type]
+        return await asyncio.gather(
+            *(_ask_one(resolver, request, rdtype.upper()) for rdtype in request.types)
+        )
+
+
+async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome:
+    try:
+        answer = await resolver.resolve(
+            request.name, rdtype, raise_on_no_answer=False, lifetime=request.timeout
+        )
+    except errors.NXDOMAIN as error:
+        message = next(iter(error.responses().values()))
+        return Outcome(rdtype, "NXDOMAIN", DENIED, error.path, message, error=str(error))
+    except errors.YXDOMAIN as error:
+        return Outcome(rdtype, "YXDOMAIN", DENIED, error.path, error=str(error))
+    except (errors.NoNameservers, errors.LifetimeTimeout) as error:
+        status = "TIMEOUT" if isinstance(error, dns.exception.Timeout) else "FAILED"
+        text = f"nothing could be reached within {request.timeout:g} s"
+        if status == "FAILED":
+            text = "every upstream failed"
+        return Outcome(rdtype, status, UNREACHABLE, error.path, error=text)
+    if answer.rrset is None:
+        text = f"{request.name} has no {rdtype} record"
+        return Outcome(rdtype, "NODATA", DENIED, answer.path, answer.response, error=text)
+    return Outcome(rdtype, "NOERROR", DATA, answer.path, answer.response)
+
+
+def _with_ca(url: str, ca: str | None) -> str:
+    """The URL with the command's CA file, where it is encrypted and has none."""
+    if ca is None or not url.startswith(("tls://", "https://")) or "ca=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ca={quote(ca)}"
+
+
+def _usage(text: str) -> int:
+    print(f"resolverkit: {text}", file=sys.stderr)
+    return USAGE
+
+
+# --- output --------------------------------------------------------------------------
+
+
+def _print(
+    request: Request, outcomes: list[Outcome], form: Form, *, trace: bool
+) -> None:
+    if form == "json":
+        print(json.dumps([_as_dict(request, o) for o in outcomes], indent=2))
+        return
+    for outcome in outcomes:
+        if form == "short":
+            for record in outcome.records():
+                if record["type"] == outcome.rdtype:
+                    print(record["data"])
+        else:
+            _print_text(outcome, trace=trace)
+
+
+def _as_dict(request: Request, outcome: Outcome) -> dict[str, Any]:
+    return {
+        "name": request.name,
+        "type": outcome.rdtype,
+        "status": outcome.status,
+        "error": outcome.error or None,
+        "records": outcome.records(),
+        "path": outcome.path.to_dict(),
+    }
+
+
+def _print_text(outcome: Outcome, *, trace: bool) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for record in outcome.records():
+        owner, ttl, rdtype = record["name"], record["ttl"], record["type"]
+        console.print(Text(f"{owner:<32} {ttl:>6}  {rdtype:<6} {record['data']}"))
+    if outcome.error:
+        console.print(Text(f"{outcome.status}: {outcome.error}", style="bold red"))
+    console.print(Text(f"; {outcome.path}", style="dim"))
+    if trace:
+        console.print(_attempts(outcome.path))
+
+
+def _attempts(path: AnswerPath) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("at", "upstream", "over", "operator", "took", "outcome", box=None)
+    first = min((attempt.started for attempt in path.attempts), default=0.0)
+    for attempt in path.attempts:
+        outcome = attempt.detail or str(attempt.outcome)
+        if attempt.dropped:
+            outcome += f" ({attempt.dropped} bad packets dropped)"
+        if attempt.sends > 1:
+            outcome += f" ({attempt.sends} sent)"
+        won = attempt is path.winner
+        table.add_row(
+            f"{(attempt.started - first) * 1000:.0f} ms",
+            Text(attempt.upstream),
+            attempt.transport,
+            Text(attempt.operator),
+            f"{attempt.elapsed * 1000:.1f} ms",
+            Text(f"{outcome} ←" if won else outcome),
+            style="bold" if won else None,
+        )
+    return table
