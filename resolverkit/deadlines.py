@@ -1,4 +1,4 @@
-"""Many deadlines on one timer.
+"""Many deadlines on one timer: at times of their own, or all after the same delay.
 
 A timer per question would cost more than sending it (`loop.call_later` 1.5 µs, an
 entry here 0.1 µs), and nearly all of them are cancelled. Deadlines are mostly added in
@@ -11,13 +11,14 @@ from __future__ import annotations
 import bisect
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
 _due = attrgetter("due")
+_T = TypeVar("_T")
 
 
 class Deadline:
@@ -79,3 +80,59 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
         self._queue.clear()
+
+
+class Timeouts(Generic[_T]):
+    """Calls `expire` for each item that was added `delay` seconds ago.
+
+    Items wait in a dict, which keeps the order in which they came, so that adding and
+    discarding one costs next to nothing; the timer finds the oldest when it fires.
+
+    Args:
+        loop: where the timer runs.
+        delay: seconds, the same for all.
+        expire: called with an item whose time has come.
+    """
+
+    __slots__ = ("_delay", "_expire", "_loop", "_timer", "_waiting")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        delay: float,
+        expire: Callable[[_T], None],
+    ) -> None:
+        self._loop = loop
+        self._delay = delay
+        self._expire = expire
+        self._waiting: dict[_T, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, item: _T, now: float) -> None:
+        """Start the time of `item`, which must be hashed by identity."""
+        self._waiting[item] = due = now + self._delay
+        if self._timer is None:
+            self._timer = self._loop.call_at(due, self._fire)
+
+    def discard(self, item: _T) -> None:
+        """Forget `item`, whether or not it waits."""
+        self._waiting.pop(item, None)
+
+    def _fire(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._waiting:
+            item, due = next(iter(self._waiting.items()))
+            if due > now:
+                if self._timer is None:
+                    self._timer = self._loop.call_at(due, self._fire)
+                return
+            del self._waiting[item]
+            self._expire(item)
+
+    def clear(self) -> None:
+        """Forget every item."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._waiting.clear()

@@ -109,3 +109,24 @@ def query(
     elif short:
         form = "short"
     raise typer.Exit(asyncio.run(querying.run(request, form, trace=trace)))
+
+
+@app.command()
+def demo(
+    fast: Annotated[
+        bool, typer.Option("--fast", help="A few seconds instead of half a minute.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the table as JSON at the end.")
+    ] = False,
+) -> None:
+    """Live through the outage of 2021-10-04, on loopback and offline.
+
+    An authority with the names of Facebook, WhatsApp and Instagram vanishes and comes
+    back; resolverkit and plain dnspython ask all the while, side by side.
+
+    Exit status: 0, or 1 if resolverkit lost an answer.
+    """
+    from resolverkit.cli import demo_view
+
+    raise typer.Exit(asyncio.run(demo_view.run(fast=fast, as_json=as_json)))

@@ -104,7 +104,7 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
             request.name, rdtype, raise_on_no_answer=False, lifetime=request.timeout
         )
     except errors.NXDOMAIN as error:
-        message = next(iter(error.responses().values()))
+        message = error.kwargs["responses"][error.kwargs["qnames"][0]]
         return Outcome(rdtype, "NXDOMAIN", DENIED, error.path, message, error=str(error))
     except errors.YXDOMAIN as error:
         return Outcome(rdtype, "YXDOMAIN", DENIED, error.path, error=str(error))

@@ -19,10 +19,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from resolverkit import wire
-from resolverkit.deadlines import Deadline, Deadlines
+from resolverkit.deadlines import Timeouts
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailure
 from resolverkit.model import Attempt, Outcome, Reply
 from resolverkit.transports.outcome import conclude, failed
+from resolverkit.upstream import Pending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -46,18 +47,17 @@ _BIND_TRIES = 8
 _BUSY = (BlockingIOError, InterruptedError)
 
 
-class _Asked(asyncio.Future[Reply]):
+class _Asked(Pending):
     """One question on its way: what `Do53.query` returns."""
 
     __slots__ = (
-        "deadline", "dropped", "edns", "ident", "port", "question", "sends", "started",
+        "dropped", "edns", "ident", "port", "question", "sends", "started",
     )  # fmt: skip
 
     question: Question
     port: _Port
     ident: int
     started: float
-    deadline: Deadline
     sends: int
     dropped: int
     edns: bool
@@ -66,11 +66,12 @@ class _Asked(asyncio.Future[Reply]):
 class _Port:
     """A connected socket and the questions outstanding on it."""
 
-    __slots__ = ("asked", "sock", "uses")
+    __slots__ = ("asked", "late", "sock", "uses")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.asked: dict[int, _Asked] = {}
+        self.late: dict[int, Question] = {}  # over, but another reply may come
         self.uses = 0
 
 
@@ -106,7 +107,7 @@ class Do53:
         self._edns_after = float("-inf")
         self._tcp: Tcp | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._deadlines: Deadlines | None = None
+        self._timeouts: Timeouts[_Asked] | None = None
         self._closed = False
 
     @property
@@ -128,6 +129,9 @@ class Do53:
         asked.question = question
         asked.started = now = loop.time()
         asked.sends = asked.dropped = 0
+        if self._closed:
+            self._fail(asked, NetworkError("the transport is closed", local=True))
+            return asked
         asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
         try:
             asked.port = port = self._choose_port()
@@ -141,10 +145,8 @@ class Do53:
         port.asked[ident] = asked
         port.uses += 1
         self._outstanding += 1
-        assert self._deadlines is not None
-        asked.deadline = self._deadlines.add(
-            now + self._timeout, lambda: self._expire(asked)
-        )
+        assert self._timeouts is not None
+        self._timeouts.add(asked, now)
         self._send(asked)
         return asked
 
@@ -230,7 +232,8 @@ class Do53:
         return port
 
     def _bind_socket(self, sock: socket.socket, source: str) -> None:
-        if self._source_port:
+        if self._source_port:  # which the sockets to other servers have, too
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((source, self._source_port))
             return
         for _ in range(_BIND_TRIES):
@@ -272,9 +275,7 @@ class Do53:
     def _take(self, port: _Port, data: bytes) -> None:
         asked = port.asked.get(data[0] << 8 | data[1]) if len(data) >= 12 else None
         if asked is None:
-            self.dropped += 1
-            for waiting in port.asked.values():
-                waiting.dropped += 1
+            self._take_stray(port, data)
             return
         question = asked.question
         assert self._loop is not None
@@ -304,10 +305,21 @@ class Do53:
             asked.set_exception(failure.with_traceback(None))
         else:
             self.heard = now
-            if not asked.edns:
+            if not asked.edns and now >= self._edns_after:
                 self._edns_after = now + EDNS_RETRY
             self._forget(asked)
             asked.set_result(reply)
+
+    def _take_stray(self, port: _Port, data: bytes) -> None:
+        """No question waits under this id; one may have, until a moment ago."""
+        ident = data[0] << 8 | data[1] if len(data) >= 12 else -1
+        late = port.late.get(ident)
+        if late is not None and not wire.mismatch(late, data):
+            del port.late[ident]
+            return
+        self.dropped += 1
+        for waiting in port.asked.values():
+            waiting.dropped += 1
 
     def _drop(self, asked: _Asked) -> None:
         """A datagram that fails the checks changes nothing (the lesson of TuDoor)."""
@@ -329,6 +341,7 @@ class Do53:
 
     def _expire(self, asked: _Asked) -> None:
         self._forget(asked)
+        asked.port.late[asked.ident] = asked.question
         if not asked.done():
             self._fail(asked, QueryTimeout(f"no reply within {self._timeout:g} s"))
 
@@ -344,9 +357,12 @@ class Do53:
 
     def _forget(self, asked: _Asked) -> None:
         port = asked.port
+        assert self._timeouts is not None
         if port.asked.pop(asked.ident, None) is not None:
             self._outstanding -= 1
-            asked.deadline.action = None
+            self._timeouts.discard(asked)
+            if asked.sends > 1:  # each packet has a reply of its own
+                port.late[asked.ident] = asked.question
             if not port.asked and port in self._retired:
                 self._close_port(port)
 
@@ -390,11 +406,12 @@ class Do53:
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         self._loop = loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(loop)
+        self._timeouts = Timeouts(loop, self._timeout, self._expire)
         return loop
 
     async def aclose(self) -> None:
         """Close every socket; outstanding questions are cancelled. Idempotent."""
+        self._closed = True
         ports = [*self._ports, *self._retired]
         self._ports.clear()
         self._retired.clear()
@@ -403,8 +420,8 @@ class Do53:
                 self._forget(asked)
                 asked.cancel()
             self._close_port(port)
-        if self._deadlines is not None:
-            self._deadlines.clear()
+        if self._timeouts is not None:
+            self._timeouts.clear()
         if self._tcp is not None:
             await self._tcp.aclose()
 

@@ -155,7 +155,8 @@ def _check_host(text: str, host: str) -> None:
     except DNSException as error:
         raise ConfigurationError(f"upstream {text!r}: {host!r}: {error}") from None
     last = host.rstrip(".").rpartition(".")[2]
-    if not host.isprintable() or _BAD_IN_HOST & set(host) or last.isdecimal():
+    odd = not host.isprintable() or _BAD_IN_HOST & set(host)
+    if odd or not last or last.isdecimal():
         raise ConfigurationError(
             f"upstream {text!r}: {host!r} is neither a host name nor an IP address"
         )

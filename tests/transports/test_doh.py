@@ -1,0 +1,546 @@
+"""What HTTP responses mean for DNS, over HTTP/2 and over HTTP/1.1."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+from typing import Any
+
+import pytest
+from aiohttp import web
+from loopback import (
+    LIMIT,
+    Peer,
+    Server,
+    answer,
+    ask,
+    authority,
+    ca_file,
+    certificate,
+    h2_server,
+    run,
+    server_tls,
+    until,
+)
+from test_dot import pin_of
+
+from resolverkit import wire
+from resolverkit.errors import (
+    BadReply,
+    ConfigurationError,
+    NetworkError,
+    QueryTimeout,
+    ServerFailure,
+)
+from resolverkit.model import Endpoint
+from resolverkit.transports.doh import Doh
+from resolverkit.transports.tls import TlsOptions
+from resolverkit.upstream import Upstream
+
+DNS = {"content-type": "application/dns-message"}
+
+
+class Web:
+    """A web server that speaks one version of HTTP and keeps what it was asked."""
+
+    def __init__(self, version: str, respond, tls=None) -> None:
+        self.version = version
+        self.respond = respond
+        self.requests: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.peers: set[Any] = set()
+        self.tls = tls
+
+    async def __aenter__(self) -> Web:
+        self._stack = contextlib.AsyncExitStack()
+        if self.version == "h2":
+            server = await self._stack.enter_async_context(h2_server(self._h2))
+            self.port = server.port
+            return self
+        runner = web.ServerRunner(web.Server(self._h1), shutdown_timeout=0.1)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        tls = self.tls or server_tls("http/1.1")
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _h2(self, peer, n) -> None:
+        self.peers.add(n)
+        while True:
+            stream, header, body = await peer.request()
+            method, path = header[":method"], header[":path"]
+            self.requests.append((method, path, header, body))
+            status, fields, data = self.respond(method, path, body)
+            fields = {
+                "content_type": "",
+                **{k.replace("-", "_"): v for k, v in fields.items()},
+            }
+            if len(data) > 16_384:
+                fields = {k.replace("_", "-"): v for k, v in fields.items() if v}
+                peer.open.pop(stream)
+                peer.h2.send_headers(
+                    stream, [(":status", str(status)), *fields.items()]
+                )
+                for i in range(0, len(data), 16_384):
+                    if peer.h2.local_flow_control_window(stream) < 16_384:
+                        break
+                    peer.h2.send_data(stream, data[i : i + 16_384])
+                peer.flush()
+            else:
+                peer.respond(stream, data, status, **fields)
+
+    async def _h1(self, request) -> web.StreamResponse:
+        self.peers.add(request.transport.get_extra_info("peername"))
+        body = await request.read()
+        path = request.raw_path
+        self.requests.append((request.method, path, dict(request.headers), body))
+        status, fields, data = self.respond(request.method, path, body)
+        response = web.Response(status=status, headers=fields, body=data or None)
+        if not fields.get("content-type"):
+            response.headers.pop("content-type", None)
+        return response
+
+
+@pytest.fixture(params=["h2", "http/1.1"])
+def version(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def doh(tmp_path):
+    tls = TlsOptions("dns.example", ca_file(tmp_path))
+
+    def make(server, *, path="/dns-query", tls=tls, **options) -> Doh:
+        url = f"https://dns.example:{server.port}{path}"
+        endpoint = Endpoint(url, "doh", address="127.0.0.1", port=server.port)
+        return Doh(endpoint, tls=tls, **options)
+
+    return make
+
+
+def good(method, path, body):
+    return 200, DNS, answer(body)
+
+
+def always(status=200, fields=DNS, data=None):
+    def respond(method, path, body):
+        return status, fields, answer(body) if data is None else data
+
+    return respond
+
+
+async def failure(upstream: Doh, error=NetworkError) -> str:
+    with pytest.raises(error) as caught:
+        await upstream.query(ask())
+    assert len(caught.value.attempts) == 1
+    return str(caught.value)
+
+
+def test_alpn_chooses_the_version_and_it_is_remembered(doh, version):
+    async def main():
+        async with Web(version, good) as server:
+            upstream = doh(server)
+            assert isinstance(upstream, Upstream)
+            assert upstream.alpn is None
+            for _ in range(3):
+                reply = await upstream.query(ask())
+            assert upstream.alpn == version
+            assert reply.attempts[0].transport == "doh"
+            assert len(server.peers) == 1
+            assert upstream.heard > 0
+            await upstream.aclose()
+        fields = {k.lower() for _, _, header, _ in server.requests for k in header}
+        assert not fields & {"user-agent", "cookie", "accept-encoding"}
+        for method, path, header, body in server.requests:
+            lower = {k.lower(): v for k, v in header.items()}
+            assert (method, path) == ("POST", "/dns-query")
+            assert lower["accept"] == lower["content-type"] == DNS["content-type"]
+            where = lower.get("host") or lower[":authority"]
+            assert where == f"dns.example:{server.port}"
+            assert len(body) == 128
+            assert body[:2] == b"\0\0"
+
+    run(main)
+
+
+def test_a_server_without_alpn_gets_http_1_1(doh):
+    async def main():
+        async with Web("http/1.1", good, server_tls()) as server:
+            upstream = doh(server)
+            assert (await upstream.query(ask())).ttl == 300
+            assert upstream.alpn is None
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_many_at_once(doh, version):
+    async def main():
+        async with Web(version, good) as server:
+            upstream = doh(server)
+            questions = [ask(f"host{i}.example") for i in range(100)]
+            replies = await asyncio.gather(*map(upstream.query, questions))
+            assert [r.final for r in replies] == [q.wire_name for q in questions]
+            assert len(server.peers) <= 16
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "text"),
+    [
+        (503, DNS, "HTTP status 503"),
+        (401, DNS, "HTTP status 401"),
+        (429, {}, "HTTP status 429"),
+        (302, {"location": "/elsewhere", **DNS}, "HTTP status 302"),
+        (200, {"content-type": "text/html"}, "content type text/html"),
+        (
+            200,
+            {"content-type": "application/dns-json"},
+            "content type application/dns-",
+        ),
+    ],
+)
+def test_only_2xx_with_the_media_type_is_a_reply(doh, version, status, fields, text):
+    async def main():
+        async with Web(version, always(status, fields)) as server:
+            upstream = doh(server)
+            assert (await failure(upstream)).startswith(text)
+            assert len(server.requests) == 1  # no redirect was followed
+            server.respond = good
+            await upstream.query(ask())  # and the connection still serves
+            assert len(server.peers) == 1
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_parameters_of_the_media_type_and_servfail_are_accepted(doh, version):
+    fields = {"content-type": "Application/DNS-Message; charset=x"}
+
+    def servfail(method, path, body):
+        return 200, fields, answer(body, flags=0x8182)
+
+    async def main():
+        async with Web(version, always(203, fields)) as server:
+            upstream = doh(server)
+            await upstream.query(ask())
+            server.respond = servfail
+            await failure(upstream, ServerFailure)
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_cookies_are_not_returned(doh, version):
+    async def main():
+        fields = {"set-cookie": "id=7; Path=/", **DNS}
+        async with Web(version, always(200, fields)) as server:
+            upstream = doh(server)
+            await upstream.query(ask())
+            await upstream.query(ask())
+            assert all("cookie" not in str(r[2]).lower() for r in server.requests)
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("age", "ttl"),
+    [("250", 50), ("0", 300), ("900", 0), ("-1", 300), ("x", 300), ("9" * 50, 0)],
+)
+def test_age_is_subtracted(doh, version, age, ttl):
+    async def main():
+        async with Web(version, always(200, {"age": age, **DNS})) as server:
+            upstream = doh(server)
+            assert (await upstream.query(ask())).ttl == ttl
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize("refusal", [400, 405, 415, 501])
+def test_a_server_that_refuses_post_is_asked_by_get(doh, version, refusal):
+    def get_only(method, path, body):
+        if method != "GET":
+            return refusal, {}, b""
+        text = path.partition("dns=")[2]
+        assert "=" not in text
+        query = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        assert len(query) == 128
+        return 200, DNS, answer(query)
+
+    async def main():
+        for path, start in (("/q{?dns}", "/q?dns="), ("/q?a=b", "/q?a=b&dns=")):
+            async with Web(version, get_only) as server:
+                upstream = doh(server, path=path)
+                reply = await upstream.query(ask())
+                assert reply.attempts[0].sends == 2
+                reply = await upstream.query(ask("other.example"))
+                assert reply.attempts[0].sends == 1
+                assert [r[0] for r in server.requests] == ["POST", "GET", "GET"]
+                assert all(r[1].startswith(start) for r in server.requests[1:])
+                assert upstream.by_get
+                server.respond = lambda method, path, body: (
+                    good(method, path, body) if method == "POST" else (405, {}, b"")
+                )
+                assert await failure(upstream) == "HTTP status 405"
+                await upstream.query(ask())  # by POST again
+                await upstream.aclose()
+
+    run(main)
+
+
+def test_get_is_tried_once_and_not_remembered_when_it_fails(doh, version):
+    async def main():
+        async with Web(version, always(400, {}, b"")) as server:
+            upstream = doh(server)
+            assert await failure(upstream) == "HTTP status 400"
+            server.respond = good
+            await upstream.query(ask())
+            assert [r[0] for r in server.requests] == ["POST", "GET", "POST"]
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize("size", [65_536, 200_000])
+def test_bodies_are_capped(doh, version, size):
+    async def main():
+        async with Web(version, always(200, DNS, bytes(size))) as server:
+            upstream = doh(server)
+            assert "more than 65535" in await failure(upstream, BadReply)
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_an_endless_http_1_1_body_is_cut_off(doh):
+    ended = []
+
+    async def endless(reader, writer, n):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n"
+        )
+        try:
+            while True:
+                writer.write(b"1000\r\n" + bytes(0x1000) + b"\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+        finally:
+            ended.append(n)
+
+    async def main():
+        async with Server(endless, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            assert "more than 65535" in await failure(upstream, BadReply)
+            await until(lambda: ended)
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\7" + bytes(40), bytes(40)])
+def test_what_is_no_reply_is_a_bad_reply(doh, version, data):
+    async def main():
+        async with Web(version, always(200, DNS, data)) as server:
+            upstream = doh(server)
+            await failure(upstream, BadReply)
+            server.respond = always(200, DNS, answer(b"\0\7" + ask().wire[2:]))
+            assert await failure(upstream, BadReply) == "another id"
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_http_1_1_asks_again_once_when_a_connection_is_lost(doh):
+    async def rude(reader, writer, n):
+        await reader.readuntil(b"\r\n\r\n")
+        query = await reader.readexactly(128)
+        if n == 2:
+            return
+        reply = answer(query)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(reply) + reply
+        )
+
+    async def main():
+        async with Server(rude, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            for _ in range(3):
+                reply = await upstream.query(ask())
+            assert reply.ttl == 300
+            assert server.alpn == ["http/1.1"] * server.connections
+            await upstream.aclose()
+
+    async def never(reader, writer, n):
+        await reader.readuntil(b"\r\n\r\n")
+
+    async def other():
+        async with Server(never, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            assert await failure(upstream) == "connection closed by the server"
+            assert server.connections == 3
+            await upstream.aclose()
+
+    run(main)
+    run(other)
+
+
+def test_garbage_in_place_of_http_1_1(doh):
+    async def rubbish(reader, writer, n):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\0\1\2 nonsense\r\n\r\n")
+
+    async def main():
+        async with Server(rubbish, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            assert (await failure(upstream)).startswith("HTTP/1.1: ")
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_http_1_1_timeout_and_cancellation_end_the_request(doh):
+    ended = []
+
+    async def mute(reader, writer, n):
+        await reader.read()
+        ended.append(n)
+
+    async def main():
+        async with Server(mute, server_tls("http/1.1")) as server:
+            upstream = doh(server, timeout=0.2)
+            with pytest.raises(QueryTimeout):
+                await upstream.query(ask())
+            asked = upstream.query(ask())
+            await until(lambda: server.connections >= 3)
+            asked.cancel()
+            await until(lambda: len(ended) >= 3)
+            assert not upstream._channel._tasks
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_server_that_comes_back_is_asked_for_its_version_anew(doh):
+    async def main():
+        async with Web("http/1.1", good) as server:
+            upstream = doh(server)
+            await upstream.query(ask())
+            assert upstream.alpn == "http/1.1"
+            port = server.port
+        with pytest.raises(NetworkError, match="connection refused"):
+            await upstream.query(ask())
+        later = h2_server(Peer.answer_all)
+        later.port = port
+        async with later:
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    with contextlib.suppress(NetworkError):
+                        await upstream.query(ask())
+                        break
+                    await asyncio.sleep(0.01)
+            assert upstream.alpn == "h2"
+        await upstream.aclose()
+
+    run(main)
+
+
+def test_pins_hold_for_both_versions(doh, version):
+    async def main():
+        for pin, fine in ((pin_of(), True), (pin_of(ca="other"), False)):
+            async with Web(version, good) as server:
+                tls = TlsOptions("dns.example", None, (pin,))
+                upstream = doh(server, tls=tls)
+                if fine:
+                    await upstream.query(ask())
+                else:
+                    assert "no pin matches" in await failure(upstream)
+                    assert not server.requests
+                await upstream.aclose()
+
+    run(main)
+
+
+def test_certificates_are_checked(doh, version, tmp_path):
+    ours = ca_file(tmp_path)
+
+    async def main():
+        async with Web(version, good) as server:
+            for tls in (TlsOptions("dns.invalid", ours), TlsOptions("dns.example")):
+                upstream = doh(server, tls=tls)
+                told = await failure(upstream)
+                assert told.startswith("TLS: certificate verify failed")
+                await upstream.aclose()
+            assert not server.requests
+
+    run(main)
+
+
+def test_a_certificate_that_changes_under_http_1_1_is_noticed(doh):
+    async def main():
+        tls = server_tls("http/1.1")
+        async with Web(
+            "http/1.1", always(200, {"connection": "close", **DNS}), tls
+        ) as s:
+            upstream = doh(s)
+            await upstream.query(ask())
+            certificate("dns.example", "other").configure_cert(tls)
+            assert authority("other") is not authority()
+            told = await failure(upstream)
+            assert told.startswith("TLS: certificate verify failed")
+            await upstream.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://dns.example/q", "https:///q", "https://x/{path}", "https://[x", "q"]
+)
+def test_a_bad_url_is_named(url):
+    with pytest.raises(ConfigurationError, match="allowed is https://"):
+        Doh(Endpoint("doh", "doh"), url=url)
+
+
+@pytest.mark.parametrize(
+    ("url", "where", "target"),
+    [
+        ("https://dns.example", "dns.example", "/"),
+        ("https://dns.example:443/dns-query{?dns}", "dns.example", "/dns-query"),
+        ("https://[2620:fe::fe]:8443/q?a=b", "[2620:fe::fe]:8443", "/q?a=b"),
+    ],
+)
+def test_the_url_says_host_and_path(url, where, target):
+    upstream = Doh(Endpoint(url, "doh", address="192.0.2.1", port=443))
+    assert (upstream.authority, upstream.target) == (where, target)
+    text = upstream.get_target(ask()).rpartition("dns=")[2]
+    query = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    assert query == wire.padded(ask())
+    assert upstream.tls.hostname == ("2620:fe::fe" if "[" in url else "dns.example")
+
+
+def test_aclose_with_requests_running(doh, version):
+    async def mute(reader, writer, n):
+        await reader.read()
+
+    async def main():
+        async with Server(mute, server_tls(version)) as server:
+            upstream = doh(server)
+            asked = upstream.query(ask())
+            await until(lambda: server.connections >= (1 if version == "h2" else 2))
+            await upstream.aclose()
+            await upstream.aclose()
+            with pytest.raises(NetworkError, match="closed"):
+                await asked
+
+    run(main)
