@@ -9,6 +9,8 @@ authoritative servers are gone, and reports which path answered::
     print(answer[0].address, answer.path)
 """
 
+import logging
+
 from resolverkit.answer import Answer
 from resolverkit.errors import (
     NXDOMAIN,
@@ -44,6 +46,9 @@ from resolverkit.resolver import (
     resolve_name,
 )
 from resolverkit.upstream import Upstream
+
+# Silent unless the program configures logging.
+logging.getLogger("resolverkit").addHandler(logging.NullHandler())
 
 __all__ = [
     "NXDOMAIN",

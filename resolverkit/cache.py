@@ -45,10 +45,10 @@ DENIAL_SHARE, FAILURE_SHARE = 8, 32
 _ENTRY_COST = (
     400  # bytes beside the wire: the entry, reply, question, attempt, dict slots
 )
-_PARSED_COST = 4000  # what dnspython's parse of a small message takes
 _FAILURE_COST = 600
 _KEPT_ATTEMPTS = 8  # of those that failed since an entry was learnt
 _ADDRESSES = (1, 28)
+_CNAME = 5
 _ANY_TYPE = b"\0\0"
 
 
@@ -95,10 +95,14 @@ class Entry:
 class Failure:
     """A key for which every vantage that was asked failed."""
 
-    __slots__ = ("error", "since", "ttl", "until")
+    __slots__ = ("attempts", "since", "stale", "text", "ttl", "until")
 
-    def __init__(self, error: UpstreamError, now: float, ttl: float) -> None:
-        self.error = error
+    def __init__(
+        self, error: UpstreamError, now: float, ttl: float, *, stale: bool
+    ) -> None:
+        self.text = str(error)  # and not the error: its traceback holds frames
+        self.attempts = error.attempts
+        self.stale = stale  # there was something to serve in place of an answer
         self.since = now
         self.ttl = ttl
         self.until = now + ttl
@@ -214,7 +218,11 @@ class Cache:
         denials = self._denials
         if not denials.currsize:
             return None
-        return denials.get(question.key) or denials.get(_nxdomain_key(question))
+        nodata = denials.get(question.key)
+        nxdomain = denials.get(_nxdomain_key(question))
+        if nodata is None or nxdomain is None:
+            return nodata or nxdomain
+        return nodata if nodata.learnt > nxdomain.learnt else nxdomain
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry."""
@@ -232,18 +240,35 @@ class Cache:
         self.forget_failures()
 
     def forget_failures(self) -> None:
-        """An upstream is back, or the network changed: failures say nothing now."""
+        """The network or the upstreams changed: failures say nothing now."""
         self._failures.clear()
         self._siblings.clear()
 
-    def charge_parse(self, question: Question, reply: Reply) -> None:
-        """Dnspython has parsed the message of an entry: count that memory."""
+    def recovered(self) -> None:
+        """An upstream is back: names that nothing could be served for are tried again.
+
+        Those with stale data keep to the failure recheck timer. An upstream that is
+        silent about a dead zone goes up and down with every other name that it is
+        asked for, and each time all names of that zone would be asked for again.
+        """
+        failures = self._failures
+        for key in [key for key in failures if not failures[key].stale]:
+            del failures[key]
+        self._siblings.clear()
+
+    def charge(self, question: Question, reply: Reply, cost: int) -> None:
+        """An entry's message was parsed: count the bytes that this takes."""
         entry = self._positive.get(question.key)
         if entry is not None and entry.reply is reply:
-            cost = _PARSED_COST + 4 * len(reply.wire)
             entry.size += cost
             self._bytes += cost
             self._shrink()
+            return
+        entry = self._denials.get(question.key)
+        if entry is not None and entry.reply is reply:
+            del self._denials[question.key]
+            entry.size += cost
+            self._keep_denial(question.key, entry)
 
     def _keep(self, entry: Entry) -> None:
         reply, question = entry.reply, entry.question
@@ -269,8 +294,13 @@ class Cache:
             self._bytes += entry.size
             self._shrink()
             return
-        direct = reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name
-        key = _nxdomain_key(question) if direct else question.key
+        key, other = question.key, _nxdomain_key(question)
+        if reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name:
+            key, other = other, key
+        self._denials.pop(other, None)  # the newer word on the name
+        self._keep_denial(key, entry)
+
+    def _keep_denial(self, key: bytes, entry: Entry) -> None:
         if entry.size <= self._denials.maxsize:
             self._denials[key] = entry
 
@@ -304,15 +334,21 @@ class Cache:
 
     def _evict_at(self, name: bytes, question: Question, *, direct: bool) -> None:
         """Drop positive entries at `name`: all of them, or those with direct data."""
-        name_key = name + _rest_key(question)
-        for rdtype in (*_ADDRESSES, *self._other_types.get(name_key, ())):
-            key = name + rdtype.to_bytes(2, "big") + _rest_key(question)
+        for key in self._keys_at(name, question):
             entry = self._positive.get(key)
             if entry is None or (direct and entry.reply.final != name):
                 continue
-            if direct and rdtype == 5:  # the CNAME itself
+            if direct and entry.question.rdtype == _CNAME:  # the CNAME itself
                 continue
             self._remove(key, entry)
+
+    def _keys_at(self, name: bytes, question: Question) -> list[bytes]:
+        """The keys that positive entries at `name` may have, in that view."""
+        rest = _rest_key(question)
+        others = self._other_types.get(name + rest, ())
+        return [
+            name + rdtype.to_bytes(2, "big") + rest for rdtype in (*_ADDRESSES, *others)
+        ]
 
     # --- asking ----------------------------------------------------------------------
 
@@ -359,7 +395,7 @@ class Cache:
         if entry is not None and not entry.usable(now, stale):
             entry = None
         if flight is None:
-            failure = self._failures.get(question.key)
+            failure = self._failures.get(key)
             if failure is not None and now < failure.until:
                 if entry is not None:
                     return self._serve_stale(entry, "not asked again yet")
@@ -463,7 +499,7 @@ class Cache:
         asked.cancel()
         limit = policy.RESOLUTION_DEADLINE
         error = QueryTimeout(f"nothing conclusive within {limit:g} s", attempts)
-        self._fail(flight, error)
+        self._end_denied(flight, error)
 
     def _landed(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         if flight.asked is not asked:  # given up
@@ -493,20 +529,23 @@ class Cache:
     def _weigh(self, flight: _Flight, reply: Reply) -> None:
         """Is this reply to replace what we have?"""
         question, now = flight.question, self.clock()
-        entry = self._positive.get(question.key) if question.cacheable else None
+        entry = self.find(question) if question.cacheable else None
+        if entry is not None and not entry.usable(now, self.stale):
+            entry = None
         if flight.denial is not None:  # this is another operator's word on it
-            reply.attempts = (*flight.denial.attempts, *reply.attempts)
-            reply.disputed = reply.disputed or not reply.denial
-            self._store(flight, reply if not reply.denial else flight.denial)
-        elif entry is None or not entry.usable(now, self.stale):
-            self._store(flight, reply)
-        elif reply.disputed and entry.reply.ad:
+            self._compare(flight, flight.denial, reply)
+        elif entry is not None and reply.disputed and entry.reply.ad:
             # Another vantage found the zone bogus, and ours was validated once.
-            self._keep_serving(flight, entry, reply)
-        elif not reply.denial:
+            self._keep_serving(flight, reply)
+        elif not reply.denial or _is_block(reply):
             self._store(flight, reply)
         elif not reply.soa:
-            self._keep_serving(flight, entry, reply)
+            if entry is None:
+                self._store(flight, reply)
+            else:
+                self._keep_serving(flight, reply)
+        elif not self._contradicts(question, reply, now):
+            self._store(flight, reply)
         else:
             confirm = getattr(flight.upstream, "confirm", None)
             second = confirm(question, reply.winner) if confirm else None
@@ -516,8 +555,35 @@ class Cache:
                 flight.denial = reply
                 self._watch(flight, second)
 
-    def _keep_serving(self, flight: _Flight, entry: Entry, reply: Reply) -> None:
-        """The reply is less credible than what we have: as good as a failure."""
+    def _compare(self, flight: _Flight, denial: Reply, second: Reply) -> None:
+        """Two operators have spoken: the one that denies less is believed."""
+        attempts = (*denial.attempts, *second.attempts)
+        better = denial
+        if second.kind < denial.kind and (second.soa or not second.denial):
+            better = second
+            better.disputed = True
+        better.attempts = attempts
+        self._store(flight, better)
+
+    def _contradicts(self, question: Question, denial: Reply, now: float) -> bool:
+        """Whether a positive entry says otherwise: NXDOMAIN speaks of every type."""
+        if not question.cacheable:
+            return False
+        keys = [question.key]
+        if denial.kind is Kind.NXDOMAIN:
+            keys += self._keys_at(denial.final, question)
+        entries = (self._positive.get(key) for key in keys)
+        return any(entry and entry.usable(now, self.stale) for entry in entries)
+
+    def _keep_serving(self, flight: _Flight, reply: Reply) -> None:
+        """The reply is less credible than what we have: as good as a failure.
+
+        Those who want nothing stale get it all the same.
+        """
+        refused = Served(Entry(flight.question, reply, self.clock()), Source.UPSTREAM)
+        for waiter in flight.waiters:
+            if waiter.entry is None and not waiter.done():
+                waiter.set_result(refused)
         why = (
             "a denial without SOA"
             if reply.denial
@@ -532,23 +598,31 @@ class Cache:
             self._deliver(flight, Entry(question, reply, now))
             return
         self._failures.pop(key, None)
+        self._failures.pop(flight.key, None)
         self._siblings.pop(wire.parent(question.wire_name), None)
         entry = self._positive.get(key)
         if entry is not None and reply.kind is Kind.DATA and reply.ttl:
             self._bytes -= entry.size
             entry.renew(reply, now)
             self._keep(entry)
+        elif entry is not None and reply.kind is Kind.DATA:
+            # A vantage that counts its TTL down says 0 for a second: the answer is for
+            # this question only, and the last known good is still the one before it.
+            entry.since, entry.failed_at = (), None
+            entry = Entry(question, reply, now)
         else:
             if entry is not None:
                 self._remove(key, entry)
             entry = Entry(question, reply, now)
             if reply.ttl or reply.denial:  # TTL 0 is for this question only
                 self._keep(entry)
-        name = question.wire_name
-        if reply.final != name and question.rdtype != 5:  # a CNAME, RFC 8767 section 7
-            self._evict_at(name, question, direct=True)
-        if reply.kind is Kind.NXDOMAIN:
-            self._evict_at(reply.final, question, direct=False)
+        if reply.soa or not reply.denial or _is_block(reply):
+            name = question.wire_name
+            alias = question.rdtype == _CNAME and reply.kind is Kind.DATA
+            if alias or reply.final != name:  # RFC 8767 section 7
+                self._evict_at(name, question, direct=True)
+            if reply.kind is Kind.NXDOMAIN:
+                self._evict_at(reply.final, question, direct=False)
         self._deliver(flight, entry)
 
     def _fail(self, flight: _Flight, error: UpstreamError) -> None:
@@ -559,11 +633,11 @@ class Cache:
         if entry is not None:
             entry.failed(None if local else now, error.attempts)
         if question.cacheable and not local:
-            last = self._failures.get(question.key)
+            last = self._failures.get(flight.key)
             previous = last.ttl if last and now < last.until + last.ttl else 0.0
             stale = entry is not None and entry.usable(now, self.stale)
             ttl = policy.failure_ttl(previous, stale=stale)
-            self._failures[question.key] = Failure(error, now, ttl)
+            self._failures[flight.key] = Failure(error, now, ttl, stale=stale)
             self._note_sibling(question, now)
         for waiter in self._finish(flight):
             if waiter.entry is not None:
@@ -595,6 +669,7 @@ class Cache:
         parent = wire.parent(name)
         if len(parent) > 1 and len(wire.parent(parent)) > 1:  # at least two labels
             failed = self._siblings.setdefault(parent, {})
+            failed.pop(name, None)  # the latest come last
             failed[name] = now
             if len(failed) > 4:  # two are enough
                 del failed[next(iter(failed))]
@@ -657,8 +732,13 @@ def _nxdomain_key(question: Question) -> bytes:
     return question.wire_name + _ANY_TYPE + _rest_key(question)
 
 
+def _is_block(reply: Reply) -> bool:
+    """A block that was chosen: groups let no other through."""
+    return reply.winner is not None and policy.is_block(reply, reply.winner.endpoint)
+
+
 def _again(failure: Failure, now: float) -> UpstreamError:
     """The error of a failure that is cached, for one more caller."""
-    error = failure.error
     left = failure.until - now
-    return UpstreamError(f"{error} (not asked again for {left:.1f} s)", error.attempts)
+    text = f"{failure.text} (not asked again for {left:.1f} s)"
+    return UpstreamError(text, failure.attempts)

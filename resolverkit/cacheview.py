@@ -13,7 +13,7 @@ from resolverkit.model import Source
 if TYPE_CHECKING:
     from resolverkit.cache import Cache
 
-BYTES_PER_NODE = 1024
+BYTES_PER_NODE = 5120
 """What one entry of a dnspython cache is taken for when it sets the size."""
 
 

@@ -89,8 +89,8 @@ def _from_text(
     if preset := PRESETS.get(host.lower()):
         return list(preset.urls(scheme.lower()))
     url = parse(text)
-    if not scheme and url.text == url.address:  # a bare address, no port of its own
-        url = replace(url, port=ports.get(text, port))
+    if text.strip("[]") == url.address:  # bare, without a port of its own
+        url = replace(url, port=ports.get(url.address, port))
     if not url.operator and url.address:
         known = operator_of(url.address)
         url = replace(url, **known) if known else url
@@ -112,9 +112,11 @@ def _from_nameserver(spec: dns.nameserver.Nameserver | Upstream) -> Member:
         )  # fmt: skip
     if type(spec) is dns.nameserver.DoHNameserver and spec.verify is not False:
         url = parse(spec.url)
+        address = spec.bootstrap_address or url.address
         return replace(
             url,
-            address=spec.bootstrap_address or url.address,
+            address=address,
+            private=url.private or (bool(address) and is_private(address)),
             ca=None if spec.verify is True else str(spec.verify),
         )
     return spec

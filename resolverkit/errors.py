@@ -90,6 +90,9 @@ class ServerFailure(UpstreamError):
         self.rcode = rcode
         self.ede = ede
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.rcode, self.ede, self.attempts, str(self))
+
 
 class _WithPath:
     """What resolverkit adds to dnspython's exceptions."""
@@ -110,7 +113,7 @@ class NoAnswer(_WithPath, dns.resolver.NoAnswer):
 
 
 class YXDOMAIN(_WithPath, dns.resolver.YXDOMAIN):
-    """The name is too long after DNAME substitution."""
+    """The DNS query name is too long after DNAME substitution."""
 
 
 class NoNameservers(_WithPath, dns.resolver.NoNameservers):

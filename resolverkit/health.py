@@ -34,6 +34,8 @@ _GAIN = 1 / 8  # RFC 6298 section 2, for the mean
 _HALF_LIFE = (
     60.0  # seconds: an idle upstream looks better with time, and is tried again
 )
+_UNCLEAR = 3  # resent questions in a row that show the delay to be too short
+_BUSY = 0.05  # seconds within which there is no decay to speak of
 _RESORT_EVERY = 8  # successes between two sorts of the samples, once there are enough
 
 
@@ -41,19 +43,21 @@ class Health:
     """One upstream's record."""
 
     __slots__ = (
-        "_samples", "_since_sort", "_updated", "delay", "failures",
-        "losses", "pause", "retry_at", "srtt",
+        "_samples", "_since_sort", "_unclear", "_updated", "backoff", "delay",
+        "failures", "losses", "pause", "retry_at", "srtt",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.srtt: float | None = None
         self.delay = COLD_DELAY
+        self.backoff = 1.0  # what the delay is multiplied by, while it is too short
         self.failures = 0
         self.losses = 0
         self.retry_at: float | None = None  # None: closed; else down until then
         self.pause = MIN_PAUSE
         self._samples: deque[float] = deque(maxlen=SAMPLES)
         self._since_sort = 0
+        self._unclear = 0
         self._updated = 0.0
 
     @property
@@ -72,7 +76,9 @@ class Health:
             now: the time.
             rtt: seconds it took.
             sample: False where the question was sent more than once, so that nobody
-                knows which one was answered (Karn's algorithm).
+                knows which one was answered (Karn's algorithm). Such times place an
+                upstream that is new, and where all are such the delay is doubled (RFC
+                6298 section 5.5): it may be shorter than any round trip.
 
         Returns:
             Whether the upstream had been down until now.
@@ -81,10 +87,17 @@ class Health:
             self.srtt = rtt if self.srtt is None else self._mean(rtt)
             self._updated = now
             self._samples.append(rtt)
-            self._since_sort += 1
+            self._since_sort += 1 if self.backoff == 1 else _RESORT_EVERY
+            self._unclear, self.backoff = 0, 1.0
             if self._since_sort >= _RESORT_EVERY or len(self._samples) <= _RESORT_EVERY:
                 self._since_sort = 0
                 self.delay = hedge_delay(self._samples)
+        else:
+            if self.srtt is None:
+                self.srtt, self._updated = rtt, now
+            self._unclear += 1
+            if not self._samples or self._unclear >= _UNCLEAR:
+                self.backoff = min(self.backoff * 2, MAX_DELAY / self.delay)
         return self.heard()
 
     def heard(self) -> bool:
@@ -131,7 +144,10 @@ class Health:
         """What upstreams are ordered by: decayed SRTT (s); unknown comes first."""
         if self.srtt is None:
             return 0.0
-        return float(self.srtt * 0.5 ** ((now - self._updated) / _HALF_LIFE))
+        idle = now - self._updated
+        if idle < _BUSY:  # the power costs more than the rest
+            return self.srtt
+        return float(self.srtt * 0.5 ** (idle / _HALF_LIFE))
 
     def _mean(self, value: float) -> float:
         assert self.srtt is not None
@@ -160,6 +176,8 @@ def hedge_delay(samples: Sequence[float] | deque[float]) -> float:
 
 def order(records: Sequence[Health], now: float) -> list[int]:
     """Indices of upstreams, the best first; those that are down come last."""
-    return sorted(
-        range(len(records)), key=lambda i: (records[i].down, records[i].rank(now))
-    )
+    if len(records) == 1:
+        return [0]
+    keyed = [(x.retry_at is not None, x.rank(now), i) for i, x in enumerate(records)]
+    keyed.sort()
+    return [i for _, _, i in keyed]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dns.edns
 import dns.message
@@ -56,8 +56,7 @@ class Kind(enum.IntEnum):
     FAILURE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What is asked. Made by `resolverkit.wire.make_question`, never by hand.
 
     Attributes:
@@ -201,7 +200,8 @@ class Attempt:
 
     def __str__(self) -> str:
         what = self.detail or str(self.outcome)
-        return f"{self.endpoint.name} {what} after {self.elapsed * 1000:.1f} ms"
+        took = f"{self.elapsed * 1000:.1f} ms"
+        return _one_line(f"{self.endpoint.name} {what} after {took}")
 
     def __repr__(self) -> str:
         return f"<Attempt {self}>"
@@ -360,7 +360,7 @@ class AnswerPath:
         }
 
     def __str__(self) -> str:
-        return "; ".join(self._parts())
+        return _one_line("; ".join(self._parts()))
 
     def _parts(self) -> list[str]:
         parts = []
@@ -383,6 +383,15 @@ class AnswerPath:
         if others:
             parts.append("also tried " + ", ".join(others))
         return parts
+
+
+def _one_line(text: str) -> str:
+    """The text without line breaks and escape sequences; some of it is a server's."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _told(winner: Attempt) -> str:

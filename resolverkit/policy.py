@@ -123,6 +123,8 @@ def verdict(
         on_block: ``"accept"`` takes the word of an upstream that was chosen for its
             filtering, ``"next"`` asks the next one even then.
     """
+    if reply.kind is Kind.DATA and not reply.ede:
+        return Verdict.CONCLUSIVE
     if is_block(reply, endpoint):
         chosen = endpoint is not None and endpoint.filtering
         if chosen and on_block == "accept":
@@ -135,23 +137,29 @@ def verdict(
 
 def is_bogus(attempts: Iterable[Attempt]) -> bool:
     """Whether a vantage reported that validation failed (EDE 5 to 12)."""
-    return any(code in _BOGUS for a in attempts for code, _ in a.ede)
+    for attempt in attempts:
+        if attempt.ede and any(code in _BOGUS for code, _ in attempt.ede):
+            return True
+    return False
 
 
 _USEFULNESS = (QueryTimeout, NetworkError, BadReply, ServerFailure)
 
 
 def most_useful(errors: Sequence[UpstreamError]) -> UpstreamError:
-    """The error that tells most: a server's own word, with EDE if there is one."""
+    """The error that tells most: a server's own word, with EDE if there is one.
 
-    def rank(error: UpstreamError) -> tuple[int, bool, bool]:
+    A fault of this machine comes last: what all met is local only if each of them is.
+    """
+
+    def rank(error: UpstreamError) -> tuple[bool, int, bool]:
         by_type = next(
             (i for i, kind in enumerate(_USEFULNESS) if isinstance(error, kind)), -1
         )
         return (
+            not getattr(error, "local", False),
             by_type,
             bool(getattr(error, "ede", ())),
-            not getattr(error, "local", False),
         )
 
     return max(errors, key=rank)

@@ -26,7 +26,7 @@ from resolverkit.cacheview import CacheView
 from resolverkit.errors import ConfigurationError, UpstreamError
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
-from resolverkit.stack import Stack, View
+from resolverkit.stack import ANY_WAY, Stack, View, Way
 from resolverkit.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -48,6 +48,29 @@ def suspend_clock() -> Callable[[], float]:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return functools.partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     return time.monotonic
+
+
+class _Call:
+    """One caller's options, for all the names that are tried for it."""
+
+    __slots__ = ("lifetime", "refresh", "stack", "stale", "started", "way")
+
+    def __init__(
+        self,
+        stack: Stack,
+        way: Way,
+        stale: StalePolicy,
+        started: float,
+        lifetime: float,
+        *,
+        refresh: bool,
+    ) -> None:
+        self.stack = stack
+        self.way = way
+        self.stale = stale
+        self.started = started
+        self.lifetime = lifetime
+        self.refresh = refresh
 
 
 Upstreams: TypeAlias = "Sequence[Spec] | Upstream | str | os.PathLike[str] | TextIO"
@@ -113,6 +136,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self._cache_size = cache_size
         self._store = Cache(self._clock, self._stale, cache_size)
         self._hot: dict[Any, dict[str, Entry]] = {}
+        self._plain: tuple[bool, bool, bool] | None = None
         self._stack: Stack | None = None
         self._settings = (strategy, on_block, dict(routes or {}))
         self._from_file: frozenset[dns.name.Name] = frozenset()
@@ -153,6 +177,7 @@ class Resolver(dns.asyncresolver.Resolver):
         super().__setattr__(name, value)
         if name in _HIT_OPTIONS:  # what the table of hits takes for granted
             self._hot = {}
+            self._plain = None
 
     @property
     def nameservers(self) -> Sequence[Any]:
@@ -255,19 +280,21 @@ class Resolver(dns.asyncresolver.Resolver):
         stack = self._bind(backend)
         lifetime = self.lifetime if lifetime is None else lifetime
         config.check_timeout("lifetime", lifetime)
-        started = stack.loop.time()
+        way = (tcp, source, source_port)
+        call = _Call(stack, way, stale, stack.loop.time(), lifetime, refresh=refresh)
         denied: dict[dns.name.Name, Served] = {}
         candidates, relative = self._candidates(qname, search)
         for name in candidates:
             wire_name = name if isinstance(name, bytes) else wire.name_to_wire(name)
             view = stack.view(wire_name, relative=relative)
             question = self._question(wire_name, rdtype_, rdclass_, view)
+            served: Served | asyncio.Future[Served] | None = None
             try:
-                served = await self._ask(
-                    question, view, stack, stale, refresh,
-                    started, lifetime, tcp, source, source_port,
-                )  # fmt: skip
+                served = self._ask(question, view, call)
+                if not isinstance(served, Served):
+                    served = await served
             except UpstreamError as error:
+                served = None  # it holds the error, whose traceback holds this frame
                 raise self._failure(question, error, lifetime) from error
             kind = served.entry.reply.kind
             if kind is Kind.NXDOMAIN:
@@ -278,42 +305,27 @@ class Resolver(dns.asyncresolver.Resolver):
             answer = self._answer(question, served, stale)
             if kind is Kind.NODATA and raise_on_no_answer:
                 raise errors.NoAnswer(answer.path, response=answer.response)
-            if served.source is Source.CACHE:
+            if served.source is Source.CACHE and kind is Kind.DATA:
                 self._remember(qname, rdtype, search, rdclass_, served.entry)
             return answer
         raise self._nxdomain(denied)
 
-    async def _ask(
-        self,
-        question: Question,
-        view: View,
-        stack: Stack,
-        stale: StalePolicy,
-        refresh: bool,
-        started: float,
-        lifetime: float,
-        tcp: bool,
-        source: str | None,
-        source_port: int,
-    ) -> Served:
+    def _ask(
+        self, question: Question, view: View, call: _Call
+    ) -> Served | asyncio.Future[Served]:
         if view.detail:
             reply = special.local_reply(question)
-            return Served(
-                Entry(question, reply, self._clock()), Source.LOCAL, view.detail
-            )
-        variant = b""
-        if tcp or source or source_port:
-            variant = repr((tcp, source, source_port)).encode()
-        served = self._store.ask(
+            entry = Entry(question, reply, self._clock())
+            return Served(entry, Source.LOCAL, view.detail)
+        return self._store.ask(
             question,
-            stack.group(view, tcp, source, source_port),
-            stale,
-            started=started,
-            until=started + lifetime,
-            refresh=refresh,
-            variant=variant,
+            call.stack.group(view, call.way),
+            call.stale,
+            started=call.started,
+            until=call.started + call.lifetime,
+            refresh=call.refresh,
+            variant=b"" if call.way == ANY_WAY else repr(call.way).encode(),
         )
-        return served if isinstance(served, Served) else await served
 
     def _candidates(
         self, qname: dns.name.Name | str, search: bool | None
@@ -332,17 +344,19 @@ class Resolver(dns.asyncresolver.Resolver):
         rdclass: dns.rdataclass.RdataClass,
         view: View,
     ) -> Question:
-        flags = dns.flags.RD if self.flags is None else dns.flags.Flag(self.flags)
-        plain = not flags & ~(dns.flags.RD | dns.flags.CD) and flags & dns.flags.RD
-        if plain and not self.ednsoptions and self.keyring is None:
+        if self._plain is None:
+            self._plain = self._read_flags()
+        plain, dnssec_ok, checking_disabled = self._plain
+        if plain:
             return wire.make_question(
                 name,
                 rdtype,
                 rdclass,
-                dnssec_ok=self.edns >= 0 and bool(self.ednsflags & dns.flags.DO),
-                checking_disabled=bool(flags & dns.flags.CD),
+                dnssec_ok=dnssec_ok,
+                checking_disabled=checking_disabled,
                 view=view.tag,
             )
+        flags = dns.flags.RD if self.flags is None else self.flags
         query = dns.message.make_query(
             dns.name.from_wire(name, 0)[0], rdtype, rdclass, flags=flags
         )
@@ -355,6 +369,17 @@ class Resolver(dns.asyncresolver.Resolver):
             options=self.ednsoptions,
         )
         return wire.custom_question(query, view.tag)
+
+    def _read_flags(self) -> tuple[bool, bool, bool]:
+        """Whether queries are as we build them; with DO; with CD."""
+        flags = dns.flags.Flag(dns.flags.RD if self.flags is None else self.flags)
+        rest = flags & ~(dns.flags.RD | dns.flags.CD)
+        plain = not rest and dns.flags.RD in flags and self.keyring is None
+        return (
+            plain and not self.ednsoptions,
+            self.edns >= 0 and bool(self.ednsflags & dns.flags.DO),
+            dns.flags.CD in flags,
+        )
 
     # --- answers and errors ----------------------------------------------------------
 
@@ -371,7 +396,7 @@ class Resolver(dns.asyncresolver.Resolver):
             since=entry.since,
             stale_ttl=stale.ttl if served.source is Source.STALE else 0,
             detail=served.detail,
-            on_parse=self._store.charge_parse,
+            on_parse=self._store.charge,
         )
         if served.source is Source.CACHE and entry.question.key == question.key:
             entry.answer = answer
@@ -386,9 +411,11 @@ class Resolver(dns.asyncresolver.Resolver):
         entry: Entry,
     ) -> None:
         """Put a cached answer where `resolve` finds it by the text of its name."""
-        if not isinstance(qname, str) or search or rdclass != _IN or entry.text:
+        if not isinstance(qname, str) or search or rdclass != _IN:
             return
         if self.use_search_by_default or entry.answer is None:
+            return
+        if entry.text and entry.text[0] is self._hot.get(entry.question.rdtype):
             return
         spelling: Any = rdtype
         if spelling not in self._hot:
@@ -526,6 +553,7 @@ _HIT_OPTIONS = frozenset({
 })  # fmt: skip
 
 
+@functools.lru_cache(maxsize=_MAX_SPELLINGS)
 def _check_types(
     rdtype: dns.rdatatype.RdataType | str, rdclass: dns.rdataclass.RdataClass | str
 ) -> tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import dns.message
 import dns.nameserver
@@ -33,7 +33,9 @@ _DELAYS: Mapping[Strategy, float | Literal["auto"] | None] = {
     "race": 0.0,
     "failover": None,
 }
-_Way = tuple[bool, str | None, int]  # over TCP, source address, source port
+Way: TypeAlias = tuple[bool, str | None, int]
+"""How a caller wants to be asked for: over TCP, source address, source port."""
+ANY_WAY: Way = (False, None, 0)
 
 
 class View:
@@ -69,8 +71,9 @@ class Stack:
         self._timeout = options.timeout
         self._delay = _DELAYS[strategy]
         self._on_block = on_block
-        self._groups: dict[tuple[bytes, _Way], Hedge] = {}
-        self._transports: dict[tuple[int, _Way], Upstream] = {}
+        self._groups: dict[tuple[bytes, Way], Hedge] = {}
+        self._transports: dict[tuple[int, Way], Upstream] = {}
+        self._made: list[Upstream] = []  # in contrast to a user's own objects
         self._located: dict[str, str] = {}
         self._plan(options, routes)
         self._lifeline = self._live()
@@ -140,11 +143,8 @@ class Stack:
 
     # --- groups and transports -------------------------------------------------------
 
-    def group(
-        self, view: View, tcp: bool, source: str | None, source_port: int
-    ) -> Hedge:
+    def group(self, view: View, way: Way) -> Hedge:
         """The group that answers for a view, by the way that a caller asks for."""
-        way = (tcp, source, source_port)
         group = self._groups.get((view.tag, way))
         if group is None:
             if not view.members:
@@ -152,25 +152,25 @@ class Stack:
             members = [self._transport(member, way) for member in view.members]
             if len(members) == 1 and isinstance(members[0], Hedge):
                 group = members[0]  # a group of the user's own
-                group.on_recovery = self._cache.forget_failures
+                group.on_recovery = self._cache.recovered
             else:
                 group = Hedge(
                     members,
                     delay=self._delay,
                     on_block=self._on_block,
-                    on_recovery=self._cache.forget_failures,
+                    on_recovery=self._cache.recovered,
                 )
             self._groups[view.tag, way] = group
         return group
 
-    def _transport(self, member: Member, way: _Way) -> Upstream:
+    def _transport(self, member: Member, way: Way) -> Upstream:
         key = (id(member), way)
         transport = self._transports.get(key)
         if transport is None:
             transport = self._transports[key] = self._make(member, way)
         return transport
 
-    def _make(self, member: Member, way: _Way) -> Upstream:
+    def _make(self, member: Member, way: Way) -> Upstream:
         tcp, source, source_port = way
         if isinstance(member, dns.nameserver.Nameserver):
             return ForeignNameserver(member, self._timeout, *way)
@@ -178,20 +178,22 @@ class Stack:
             return member
         if tcp and member.scheme == "udp":
             member = replace(member, scheme="tcp")
-        return build(
+        made = build(
             member,
             timeout=self._timeout,
             source=source,
             source_port=source_port,
             locate=self._locator(member),
         )
+        self._made.append(made)
+        return made
 
     def _locator(self, member: UpstreamURL) -> Callable[[], Awaitable[str]] | None:
         """How to find the address of an upstream that is given by name."""
         if member.address:
             return None
         helpers = [
-            self._transport(m, (False, None, 0))
+            self._transport(m, ANY_WAY)
             for m in self._default.members
             if not isinstance(m, UpstreamURL) or m.address
         ]
@@ -252,10 +254,13 @@ class Stack:
         try:
             yield
         finally:
-            if not self._retired:
+            if self._retired:  # a user's own objects may serve the next stack
+                for transport in self._made:
+                    await transport.aclose()
+            else:
                 self._cache.abandon()
-            for group in self._groups.values():
-                await group.aclose()
+                for group in self._groups.values():
+                    await group.aclose()
 
 
 def _advance(generator: AsyncGenerator[None, None]) -> None:

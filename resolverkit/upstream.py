@@ -94,11 +94,24 @@ class Pending(asyncio.Future[Reply]):
             then(self)
 
 
+def start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
+    """Put `question` to `upstream`; a user's coroutine becomes a task."""
+    asked = upstream.query(question)
+    return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
+
+
 def listen(
-    future: asyncio.Future[Reply], listener: Callable[[asyncio.Future[Reply]], None]
+    asked: asyncio.Future[Reply], listener: Callable[[asyncio.Future[Reply]], None]
 ) -> None:
-    """Have `listener` called when `future` is done: at once where that can be."""
-    if isinstance(future, Pending) and not future.done():
-        future.then = listener
+    """Have `listener` called when `asked` is done: at once where that can be."""
+    if isinstance(asked, Pending) and not asked.done():
+        asked.then = listener
     else:
-        future.add_done_callback(listener)
+        asked.add_done_callback(listener)
+
+
+def drop(asked: asyncio.Future[Reply]) -> None:
+    """Cancel `asked` without a word to its listener."""
+    if isinstance(asked, Pending):
+        asked.then = None
+    asked.cancel()

@@ -309,7 +309,11 @@ def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split
     final, ttl, has_data = _follow(qname, qtype, found, links)
     message = None
     if unusual:
-        message, has_data = _parse(question, data)
+        message, chain = _parse(question, data)
+        has_data = chain.answer is not None
+        if qclass != 1:  # its aliases were not read above
+            final = name_to_wire(chain.canonical_name)
+            ttl = min(ttl, chain.minimum_ttl)
     soa = False
     kind = Kind.FAILURE
     if rcode == 0 and has_data:
@@ -356,7 +360,9 @@ def _follow(
     return name, ttl, False
 
 
-def _parse(question: Question, data: bytes) -> tuple[dns.message.QueryMessage, bool]:
+def _parse(
+    question: Question, data: bytes
+) -> tuple[dns.message.QueryMessage, dns.message.ChainingResult]:
     """Have dnspython judge a message with unusual records in it."""
     keyring, mac = question.tsig or (None, b"")
     try:
@@ -365,10 +371,9 @@ def _parse(question: Question, data: bytes) -> tuple[dns.message.QueryMessage, b
             raise BadReply("not a query response")
         if keyring and not message.had_tsig:
             raise BadReply("the reply to a signed query is not signed")
-        chain = message.resolve_chaining()
+        return message, message.resolve_chaining()
     except (dns.exception.DNSException, ValueError, struct.error) as error:
         raise BadReply(f"{type(error).__name__}: {error}") from error
-    return message, chain.answer is not None
 
 
 def read_name(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
@@ -406,6 +411,30 @@ def read_name(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
     if pos > end or len(name) > 255:
         raise BadReply("a name that is too long")
     return name.lower(), pos if after < 0 else after
+
+
+def addresses(question: Question, reply: Reply) -> tuple[int, list[bytes]]:
+    """The addresses in a reply to an A or AAAA question that was scanned here.
+
+    Returns:
+        The least TTL as received (RFC 2181 section 8: 0 where the top bit is set), and
+        the rdata of every record at the end of the chain, in order.
+    """
+    data, pos = reply.wire, question.end
+    qname, rdtype = question.wire_name, question.rdtype
+    least = 0x7FFFFFFF
+    found = []
+    for _ in range(_short(data, 6)[0]):
+        if data[pos] == 0xC0 and data[pos + 1] == 12:
+            owner, pos = qname, pos + 2
+        else:
+            owner, pos = read_name(data, pos, len(data))
+        kind, _, ttl, rdlen = _record(data, pos)
+        pos += 10 + rdlen
+        if kind == rdtype and owner == reply.final:
+            found.append(data[pos - rdlen : pos])
+            least = min(least, 0 if ttl > 0x7FFFFFFF else ttl)
+    return least, found
 
 
 def _read_options(data: bytes, pos: int, end: int) -> tuple[tuple[Ede, ...], bool]:

@@ -134,7 +134,9 @@ def _verdict(demo: Demo) -> RenderableType:
         )
     text = Text("\n" + "\n".join(lines))
     if demo.failures:
-        text.append("\nresolverkit lost an answer: " + demo.failures[0], style="bold red")
+        text.append(
+            "\nresolverkit lost an answer: " + demo.failures[0], style="bold red"
+        )
     return Group(
         text,
         Text(

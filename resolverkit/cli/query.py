@@ -81,7 +81,9 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
     except dns.resolver.NoMetaqueries:
         return _usage("ANY, AXFR and the like cannot be looked up; name a record type")
     except dns.rdatatype.UnknownRdatatype:
-        return _usage(f"unknown record type in {' '.join(request.types)}; try A or AAAA")
+        return _usage(
+            f"unknown record type in {' '.join(request.types)}; try A or AAAA"
+        )
     except dns.exception.DNSException as error:  # what the name itself is refused for
         return _usage(f"{request.name!r} is not a name: {error}")
     _print(request, outcomes, form, trace=trace)
@@ -89,7 +91,7 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
 
 
 async def _ask(request: Request) -> list[Outcome]:
-    if request.timeout <= 0:
+    if not request.timeout > 0:  # nan, too
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
     upstreams = [_with_ca(url, request.ca) for url in request.upstreams]
     async with Resolver(upstreams, strategy=request.strategy) as resolver:  # type: ignore[arg-type]
@@ -105,7 +107,9 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
         )
     except errors.NXDOMAIN as error:
         message = error.kwargs["responses"][error.kwargs["qnames"][0]]
-        return Outcome(rdtype, "NXDOMAIN", DENIED, error.path, message, error=str(error))
+        return Outcome(
+            rdtype, "NXDOMAIN", DENIED, error.path, message, error=str(error)
+        )
     except errors.YXDOMAIN as error:
         return Outcome(rdtype, "YXDOMAIN", DENIED, error.path, error=str(error))
     except (errors.NoNameservers, errors.LifetimeTimeout) as error:
@@ -116,7 +120,9 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
         return Outcome(rdtype, status, UNREACHABLE, error.path, error=text)
     if answer.rrset is None:
         text = f"{request.name} has no {rdtype} record"
-        return Outcome(rdtype, "NODATA", DENIED, answer.path, answer.response, error=text)
+        return Outcome(
+            rdtype, "NODATA", DENIED, answer.path, answer.response, error=text
+        )
     return Outcome(rdtype, "NOERROR", DATA, answer.path, answer.response)
 
 

@@ -40,6 +40,7 @@ from resolverkit.errors import (
     UpstreamError,
 )
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
+from resolverkit.upstream import Pending, drop, listen, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,7 +61,7 @@ _log = logging.getLogger("resolverkit.hedge")
 class _Child:
     """An upstream in this group, and its record here."""
 
-    __slots__ = ("down_since", "endpoint", "health", "operator", "probe", "upstream")
+    __slots__ = ("down_since", "endpoint", "health", "operator", "upstream")
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
@@ -69,7 +70,6 @@ class _Child:
         self.operator = self.endpoint.operator or upstream.name
         self.health = health.Health()
         self.down_since = 0.0
-        self.probe: tuple[Question, asyncio.Future[Reply], float] | None = None
 
     def heard_since(self, then: float) -> bool | None:
         """Whether a byte came from there since `then`; None where nobody knows."""
@@ -96,7 +96,8 @@ class _Budget:
 
     @property
     def spent(self) -> bool:
-        return self._wasted >= max(WASTE_FLOOR, self._asked * WASTE_SHARE)
+        wasted = self._wasted
+        return wasted >= WASTE_FLOOR and wasted >= self._asked * WASTE_SHARE
 
 
 class Hedge:
@@ -138,7 +139,8 @@ class Hedge:
         self.on_recovery = on_recovery
         self._records = [child.health for child in self._children]
         self._budget = _Budget()
-        self._deadlines: Deadlines | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._deadlines: Deadlines
         self._probes: set[asyncio.Future[Reply]] = set()
 
     @property
@@ -176,42 +178,42 @@ class Hedge:
     def _start(
         self, question: Question, children: Sequence[_Child]
     ) -> asyncio.Future[Reply]:
-        loop = asyncio.get_running_loop()
-        if self._deadlines is None:
-            self._deadlines = Deadlines(loop)
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            loop = self._bind()
         now = loop.time()
         self._budget.ask(now)
-        self._notice_late_replies()
+        down = [child for child in children if child.health.retry_at is not None]
+        for child in down:  # a late reply, too, shows that a server is up
+            if child.heard_since(child.down_since):
+                self._recovered(child, child.health.heard())
         records = self._records
         if children is not self._children:
             records = [child.health for child in children]
         ordered = [children[i] for i in health.order(records, now)]
         race = _Race(self, question, ordered, self._deadlines, loop)
         race.begin(now)
-        for child in ordered:  # those that the race has not asked
-            if child.health.probe_due(now):
-                self._probe(child, question, loop)
+        for child in down:
+            if child not in race.asked and child.health.probe_due(now):
+                race.probes[child] = (now, self._probe(child, question, loop))
         return race
 
-    def _notice_late_replies(self) -> None:
-        """A reply that came after its question was over still shows a server is up."""
-        for child in self._children:
-            if child.health.down and child.heard_since(child.down_since):
-                self._recovered(child, child.health.heard())
+    def _bind(self) -> asyncio.AbstractEventLoop:
+        self._loop = loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(loop)
+        return loop
 
     def _probe(
         self, child: _Child, question: Question, loop: asyncio.AbstractEventLoop
-    ) -> None:
+    ) -> asyncio.Future[Reply]:
         """Ask a child that is down, without anybody waiting for it."""
         started = loop.time()
         child.health.probing(started)
-        probe = asyncio.ensure_future(child.upstream.query(question))
+        probe = start(child.upstream, question)
         self._probes.add(probe)
-        child.probe = (question, probe, started)
 
         def ended(probe: asyncio.Future[Reply]) -> None:
             self._probes.discard(probe)
-            child.probe = None
             if probe.cancelled():
                 return
             error = probe.exception()
@@ -221,6 +223,7 @@ class Hedge:
                 self._recovered(child, was_down)
 
         probe.add_done_callback(ended)
+        return probe
 
     def _recovered(self, child: _Child, was_down: bool) -> None:
         if was_down:
@@ -240,10 +243,10 @@ class Hedge:
             probe.cancel()
         if probes:
             await asyncio.wait(probes)
-        if self._deadlines is not None:
+        if self._loop is not None:
             self._deadlines.clear()
-        for child in self._children:
-            await child.upstream.aclose()
+        # At once: a TLS server that does not say goodbye is waited for, 0.25 s each.
+        await asyncio.gather(*(child.upstream.aclose() for child in self._children))
 
     def __repr__(self) -> str:
         return f"<Hedge {self.name}>"
@@ -259,12 +262,13 @@ def failover(upstreams: Iterable[Upstream]) -> Hedge:
     return Hedge(upstreams, delay=None)
 
 
-class _Race(asyncio.Future[Reply]):
+class _Race(Pending):
     """One question put to a group, and its outcome."""
 
     __slots__ = (
         "_attempts", "_deadline", "_deadlines", "_errors", "_failed", "_group",
         "_hedged", "_pending", "_question", "_remaining", "_stretch", "_weak", "asked",
+        "probes",
     )  # fmt: skip
 
     def __init__(
@@ -289,6 +293,7 @@ class _Race(asyncio.Future[Reply]):
         self._hedged = False
         self._stretch = 1.0
         self.asked: list[_Child] = []
+        self.probes: dict[_Child, tuple[float, asyncio.Future[Reply] | None]] = {}
 
     # --- asking ----------------------------------------------------------------------
 
@@ -301,15 +306,13 @@ class _Race(asyncio.Future[Reply]):
     def _ask_next(self, now: float) -> None:
         child = self._pick()
         self.asked.append(child)
-        if child.probe is not None and child.probe[0] is self._question:
-            _, asked, started = child.probe  # asked already: never twice
-        else:
+        started, asked = self.probes.pop(child, (now, None))
+        if asked is None:  # else asked already, and never twice
             if child.health.down:
                 child.health.probing(now)
-            asked = asyncio.ensure_future(child.upstream.query(self._question))
-            started = now
+            asked = start(child.upstream, self._question)
         self._pending[asked] = (child, started)
-        asked.add_done_callback(self._ended)
+        listen(asked, self._ended)
         self._wait(child, now)
 
     def _pick(self) -> _Child:
@@ -324,7 +327,7 @@ class _Race(asyncio.Future[Reply]):
 
     def _wait(self, child: _Child, now: float) -> None:
         """Arm the timer that makes up for a late reply of `child`."""
-        delay = child.health.delay
+        delay = child.health.delay * child.health.backoff
         if isinstance(self._group.delay, (int, float)) and self._group.delay > 0:
             delay = self._group.delay
         if self._group._budget.spent:
@@ -456,8 +459,9 @@ class _Race(asyncio.Future[Reply]):
                 child.endpoint, started, now - started, Outcome.OVERTAKEN
             )
             self._note(child, (overtaken,))
-            asked.cancel()
+            drop(asked)
         self._remaining = []
+        self.probes = {}
 
     def _note(self, child: _Child, attempts: Sequence[Attempt]) -> None:
         place = self.asked.index(child)

@@ -1,0 +1,115 @@
+"""DESIGN.md section 4: imports go one way, and what is heavy loads on first use."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import resolverkit
+
+ROOT = Path(resolverkit.__file__).parent
+FILES = {str(p.relative_to(ROOT)): p for p in sorted(ROOT.rglob("*.py"))}
+
+# Each tier may import the ones before it, and those of its own entry in the tuple.
+# `transports`, `groups` and `cache` are one tier of three that never import each other.
+TIERS = (
+    {"errors", "model"},
+    # `answer` reads addresses with `wire`.
+    {"answer", "upstream", "deadlines", "wire", "health", "policy", "special"},
+    {"transports", "groups", "stores", "cache"},
+    {"resolver", "config", "presets", "stack", "cacheview"},
+    {"blocking", "integrations", "server", "cli", "testing", "__init__", "__main__"},
+)
+PURE = {"errors", "model", "answer", "wire", "health", "policy", "special"}
+IMPURE = {"asyncio", "socket", "ssl", "time", "random", "threading", "os", "selectors"}
+ALLOWED = {  # beside their own file, where they may be
+    "aiohttp": {
+        "transports/doh.py", "server/http.py", "integrations/aiohttp.py",
+        "testing/http1.py",  # the lab's DoH server that speaks HTTP/1.1 only
+    },
+    "yarl": {"transports/doh.py"},
+    "h2": {"transports/h2_state.py", "testing/"},
+    "hpack": {"transports/h2_state.py", "testing/"},
+    "cachetools": {"cache.py"},
+    "tenacity": {"transports/reconnect.py", "stores/redis.py"},
+    "typer": {"cli/"},
+    "rich": {"cli/"},
+    "trustme": {"testing/", "cli/"},
+    "cryptography": {"transports/tls.py", "testing/"},
+    "redis": {"stores/redis.py"},
+}  # fmt: skip
+LAZY = set(ALLOWED) - {"cachetools"}
+
+
+def imports(path: Path, *, typing: bool = True) -> set[str]:
+    """Absolute names of what a file imports, in functions too."""
+    found = set()
+    todo: list[ast.AST] = [ast.parse(path.read_text())]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            todo += node.body if typing else node.orelse
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            module = node.module or ""
+            # `from resolverkit import wire` imports resolverkit.wire.
+            names = {f"{module}.{a.name}" for a in node.names}
+            found |= names if module == "resolverkit" else {module}
+        todo += ast.iter_child_nodes(node)
+    return found
+
+
+def part(name: str) -> str:
+    """``resolverkit.transports.url`` or ``transports/url.py``: both are transports."""
+    return name.replace("/", ".").removeprefix("resolverkit.").split(".")[0]
+
+
+def tier(name: str) -> int:
+    return next(i for i, names in enumerate(TIERS) if name in names)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_go_one_way(file):
+    here = part(file)
+    for name in imports(FILES[file], typing=False):
+        if name.split(".")[0] != "resolverkit" or here == "__init__":
+            continue
+        there = part(name)
+        if there in TIERS[2] and here in TIERS[2]:
+            assert there == here, f"{file} imports {name}"
+        assert tier(there) <= tier(here), f"{file} imports {name}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if part(f) in PURE])
+def test_pure_modules_do_no_io_and_have_no_clock(file):
+    allowed = {"time"} if file == "answer.py" else set()  # `expiration` is wall time
+    found = {name.split(".")[0] for name in imports(FILES[file], typing=False)}
+    assert not found & (IMPURE - allowed)
+
+
+def test_deadlines_knows_asyncio_by_its_types_only():
+    assert "asyncio" not in imports(FILES["deadlines.py"], typing=False)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_libraries_stay_where_they_belong(file):
+    found = {name.split(".")[0] for name in imports(FILES[file])}
+    for library in found & set(ALLOWED):
+        assert file.startswith(tuple(ALLOWED[library])), f"{library} in {file}"
+
+
+def test_what_is_heavy_loads_on_first_use():
+    code = "import sys, resolverkit; print(*{m.partition('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not LAZY & set(done.stdout.split())
+    assert "cachetools" in done.stdout.split()
