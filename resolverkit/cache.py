@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING
 from cachetools import LRUCache
 
 from resolverkit import policy, wire
-from resolverkit.deadlines import Deadline, Deadlines
+from resolverkit.deadlines import Deadlines, Timeouts
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.model import Kind, Source
+from resolverkit.upstream import listen, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -126,17 +127,18 @@ class LifetimeOver(QueryTimeout):
 class _Waiter(asyncio.Future[Served]):
     """One caller on a flight."""
 
-    __slots__ = ("deadline", "entry")
+    __slots__ = ("action", "due", "entry")
 
-    entry: Entry | None
-    deadline: Deadline | None
+    entry: Entry | None  # what can be served, if anything
+    due: float
+    action: Callable[[], None] | None
 
 
 class _Flight:
     """The one running resolution of a question."""
 
     __slots__ = (
-        "asked", "deadline", "denial", "key", "question",
+        "asked", "denial", "key", "question",
         "started", "upstream", "waiters",
     )  # fmt: skip
 
@@ -149,7 +151,6 @@ class _Flight:
         self.started = started
         self.waiters: list[_Waiter] = []
         self.asked: asyncio.Future[Reply] | None = None
-        self.deadline: Deadline | None = None
         self.denial: Reply | None = None  # waits to be confirmed
 
 
@@ -381,7 +382,8 @@ class Cache:
         Raises:
             UpstreamError: the key failed lately and there is nothing to serve.
         """
-        loop = self._bind()
+        loop = self._loop
+        assert loop is not None  # a stack is bound to it
         now = self.clock()
         entry = self.find(question) if question.cacheable else None
         if entry is not None and not refresh and now < entry.expires:
@@ -441,7 +443,8 @@ class Cache:
         if failure is not None and now < failure.until:
             return
         if question.key not in self._flights:
-            self._launch(question.key, question, upstream, self._bind())
+            assert self._loop is not None
+            self._launch(question.key, question, upstream, self._loop)
 
     def _join(
         self,
@@ -452,14 +455,14 @@ class Cache:
     ) -> _Waiter:
         waiter = _Waiter(loop=loop)
         waiter.entry = entry
-        table = self._lifetimes if entry is None else self._patience
-        waiter.deadline = table.add(until, lambda: self._give_in(waiter, flight))
+        waiter.due = until
+        waiter.action = lambda: self._give_in(waiter, flight)
+        (self._lifetimes if entry is None else self._patience).push(waiter)
         flight.waiters.append(waiter)
         return waiter
 
     def _give_in(self, waiter: _Waiter, flight: _Flight) -> None:
         """A caller's time is over; the flight goes on without it."""
-        waiter.deadline = None
         if waiter.done():
             return
         if waiter.entry is not None:
@@ -480,18 +483,15 @@ class Cache:
         now = loop.time()
         flight = _Flight(key, question, upstream, now)
         self._flights[key] = flight
-        flight.deadline = self._horizons.add(
-            now + policy.RESOLUTION_DEADLINE, lambda: self._overdue(flight)
-        )
-        self._watch(flight, Context().run(_ensure, upstream, question))
+        self._horizons.add(flight, now)
+        self._watch(flight, Context().run(start, upstream, question))
         return flight
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
-        asked.add_done_callback(lambda asked: self._landed(flight, asked))
+        listen(asked, lambda asked: self._landed(flight, asked))
 
     def _overdue(self, flight: _Flight) -> None:
-        flight.deadline = None
         if flight.asked is None:
             return
         attempts = getattr(flight.asked, "attempts", ())
@@ -597,9 +597,10 @@ class Cache:
         if not question.cacheable or self.max_bytes == 0:
             self._deliver(flight, Entry(question, reply, now))
             return
-        self._failures.pop(key, None)
-        self._failures.pop(flight.key, None)
-        self._siblings.pop(wire.parent(question.wire_name), None)
+        if self._failures.currsize:
+            self._failures.pop(key, None)
+            self._failures.pop(flight.key, None)
+            self._siblings.pop(wire.parent(question.wire_name), None)
         entry = self._positive.get(key)
         if entry is not None and reply.kind is Kind.DATA and reply.ttl:
             self._bytes -= entry.size
@@ -653,13 +654,11 @@ class Cache:
     def _finish(self, flight: _Flight) -> list[_Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
         self._flights.pop(flight.key, None)
-        if flight.deadline is not None:
-            flight.deadline.action = None
+        self._horizons.discard(flight)
         flight.asked = None
         waiters, flight.waiters = flight.waiters, []
         for waiter in waiters:
-            if waiter.deadline is not None:
-                waiter.deadline.action = None
+            waiter.action = None
         return [waiter for waiter in waiters if not waiter.done()]
 
     # --- siblings --------------------------------------------------------------------
@@ -686,15 +685,15 @@ class Cache:
 
     # --- lifetime --------------------------------------------------------------------
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
-            self._flights = {}
-            self._lifetimes = Deadlines(loop)
-            self._patience = Deadlines(loop)
-            self._horizons = Deadlines(loop)
-        return loop
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have flights and timers on `loop` from now on; entries stay."""
+        if loop is self._loop:
+            return
+        self._loop = loop
+        self._flights = {}
+        self._lifetimes = Deadlines(loop)
+        self._patience = Deadlines(loop)
+        self._horizons = Timeouts(loop, policy.RESOLUTION_DEADLINE, self._overdue)
 
     def abandon(self) -> None:
         """End every flight; callers that wait are told. Entries stay."""
@@ -708,10 +707,6 @@ class Cache:
         if self._loop is not None:
             for table in (self._lifetimes, self._patience, self._horizons):
                 table.clear()
-
-
-def _ensure(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
-    return asyncio.ensure_future(upstream.query(question))
 
 
 def _size(entry: Entry) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 from collections import deque
 from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
 _due = attrgetter("due")
 _T = TypeVar("_T")
+
+
+class Due(Protocol):
+    """What waits in a table: anything with these two."""
+
+    due: float
+    action: Callable[[], None] | None
 
 
 class Deadline:
@@ -34,31 +41,37 @@ class Deadline:
 class Deadlines:
     """Calls each entry's action once its time has come, on one loop."""
 
-    __slots__ = ("_loop", "_queue", "_timer")
+    __slots__ = ("_loop", "_queue", "_timer", "_timer_due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: deque[Deadline] = deque()
+        self._queue: deque[Due] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
 
     def add(self, due: float, action: Callable[[], None]) -> Deadline:
         """Have `action` called at `due` (loop time, seconds)."""
         entry = Deadline(due, action)
-        queue = self._queue
+        self.push(entry)
+        return entry
+
+    def push(self, entry: Due) -> None:
+        """Have the action of `entry` called when it is due; None cancels it."""
+        queue, due = self._queue, entry.due
         while queue and queue[0].action is None:  # keeps it as short as what is live
             queue.popleft()
         if queue and due < queue[-1].due:
             bisect.insort(queue, entry, key=_due)
         else:
             queue.append(entry)
-        if self._later_than(due):
+        if self._timer is None or due < self._timer_due:
             self._arm(due)
-        return entry
 
     def _arm(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_at(due, self._expire)
+        self._timer_due = due
 
     def _expire(self) -> None:
         self._timer = None
@@ -67,12 +80,8 @@ class Deadlines:
             action = queue.popleft().action
             if action is not None:
                 action()
-        if queue and self._later_than(queue[0].due):
-            self._arm(queue[0].due)
-
-    def _later_than(self, due: float) -> bool:
-        """Whether the timer (an action may have armed one) would come too late."""
-        return self._timer is None or due < self._timer.when()
+        if queue:
+            self._arm(queue[0].due)  # in place of one that an action may have armed
 
     def clear(self) -> None:
         """Forget every entry."""

@@ -67,6 +67,7 @@ class Stack:
     ) -> None:
         self.loop = loop
         self._cache = cache
+        cache.bind(loop)
         self._signature = _signature(options)
         self._timeout = options.timeout
         self._delay = _DELAYS[strategy]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import quote
 
 import dns.exception
+import dns.message
 import dns.rdatatype
 import dns.resolver
 
@@ -18,8 +19,6 @@ from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import Resolver
 
 if TYPE_CHECKING:
-    import dns.message
-
     from resolverkit.model import AnswerPath
 
 Form: TypeAlias = Literal["text", "short", "json"]

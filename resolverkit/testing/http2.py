@@ -97,7 +97,7 @@ class Http2(asyncio.Protocol):
             refuse_post=fault.refuse_post,
         )
         if isinstance(query, int):
-            self._h2.send_headers(stream, [(":status", str(query))], end_stream=True)
+            self._send_headers(stream, {":status": str(query)}, end=True)
             return
         self._waiting.add(stream)
         self._responder.receive(query, partial(self._reply, stream))
@@ -114,12 +114,23 @@ class Http2(asyncio.Protocol):
             "content-length": str(len(message)),
             **fault.headers,
         }
-        self._h2.send_headers(stream, list(headers.items()))
+        if not self._send_headers(stream, headers):
+            return
         self._unsent[stream] = message
         self._send_bodies()
         self._replies += 1
         self._close_if_exhausted()
         self._flush()
+
+    def _send_headers(
+        self, stream: int, headers: dict[str, str], *, end: bool = False
+    ) -> bool:
+        """Begin a response; False where the request was taken back in the same read."""
+        try:
+            self._h2.send_headers(stream, list(headers.items()), end_stream=end)
+        except h2.exceptions.StreamClosedError:
+            return False
+        return True
 
     def _send_bodies(self) -> None:
         """Send as much as the peer's windows have room for (RFC 9113 section 5.2)."""
