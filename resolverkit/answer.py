@@ -15,7 +15,7 @@ from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
 from resolverkit import wire
-from resolverkit.model import AnswerPath, Kind, Source
+from resolverkit.model import AnswerPath, Kind, Source, name_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,15 +126,16 @@ class Answer(dns.resolver.Answer):
             self.rrset.ttl = self._stale_ttl  # RFC 8767 section 4
 
     def _read_addresses(self) -> dns.rrset.RRset:
-        question = self._question
-        ttl, found = wire.addresses(question, self._reply)
-        name = question.name
-        if self._reply.final != question.wire_name:
-            name = dns.name.from_wire(self._reply.final, 0)[0]
-        rrset = dns.rrset.RRset(name, self.rdclass, self.rdtype)
+        question, reply = self._question, self._reply
+        ttl, found = wire.addresses(question, reply)
+        name = self.qname
+        if reply.final != question.wire_name:
+            name = name_from_wire(reply.final)
+        rdclass, rdtype = self.rdclass, self.rdtype
+        rrset = dns.rrset.RRset(name, rdclass, rdtype)
         kind = AAAA if question.rdtype == _AAAA else A
         for rdata in found:
-            rrset.add(kind(self.rdclass, self.rdtype, rdata), ttl)
+            rrset.add(kind(rdclass, rdtype, rdata), ttl)
         self._charge(_RRSET_COST + _RDATA_COST * len(found))
         return rrset
 

@@ -72,7 +72,7 @@ def members(
                 f"upstream {spec!r}: allowed are strings, dns.nameserver.Nameserver "
                 "and resolverkit.Upstream objects"
             )
-    return found
+    return [_with_what_is_known(member) for member in found]
 
 
 def _from_text(
@@ -91,10 +91,22 @@ def _from_text(
     url = parse(text)
     if text.strip("[]") == url.address:  # bare, without a port of its own
         url = replace(url, port=ports.get(url.address, port))
-    if not url.operator and url.address:
-        known = operator_of(url.address)
-        url = replace(url, **known) if known else url
     return [url]
+
+
+def _with_what_is_known(member: Member) -> Member:
+    """Operator and blocking of a public resolver's address, where it has no preset."""
+    if not isinstance(member, UpstreamURL):
+        return member
+    known = operator_of(member.address)
+    if known is None:
+        return member
+    return replace(
+        member,
+        operator=member.operator or known["operator"],
+        filtering=member.filtering or known["filtering"],
+        unsigned_block=known["unsigned_block"],
+    )
 
 
 def _from_nameserver(spec: dns.nameserver.Nameserver | Upstream) -> Member:

@@ -14,7 +14,7 @@ from resolverkit.errors import ConfigurationError, NetworkError, UpstreamError
 from resolverkit.groups.hedge import Hedge
 from resolverkit.model import Kind
 from resolverkit.transports.nameserver import ForeignNameserver
-from resolverkit.transports.url import UpstreamURL, build
+from resolverkit.transports.url import UpstreamURL, build, check
 
 if TYPE_CHECKING:
     import asyncio
@@ -85,7 +85,15 @@ class Stack:
     @staticmethod
     def check(options: Resolver) -> None:
         """Raise ConfigurationError for options that no stack can be made from."""
-        Stack._plan(Stack.__new__(Stack), options, options._settings[2])
+        stack = Stack.__new__(Stack)
+        stack._plan(options, options._settings[2])
+        views = [stack._default, stack._private, *(view for _, view in stack._routes)]
+        for view in views:
+            for member in view.members:
+                if isinstance(member, UpstreamURL):
+                    check(member)
+                    if not member.address:
+                        stack._helpers(member)
 
     # --- who is asked for what -------------------------------------------------------
 
@@ -193,8 +201,13 @@ class Stack:
         """How to find the address of an upstream that is given by name."""
         if member.address:
             return None
+        group = Hedge([self._transport(m, ANY_WAY) for m in self._helpers(member)])
+        return lambda: self._locate(group, member.host)
+
+    def _helpers(self, member: UpstreamURL) -> list[Member]:
+        """Upstreams that can be asked where `member` is: those with an address."""
         helpers = [
-            self._transport(m, ANY_WAY)
+            m
             for m in self._default.members
             if not isinstance(m, UpstreamURL) or m.address
         ]
@@ -203,8 +216,7 @@ class Stack:
                 f"upstream {member.text!r}: no other upstream can resolve "
                 f"{member.host}; add ?address=IP to it"
             )
-        group = Hedge(helpers)
-        return lambda: self._locate(group, member.host)
+        return helpers
 
     async def _locate(self, group: Hedge, host: str) -> str:
         """The address of an upstream's host, by way of the others.

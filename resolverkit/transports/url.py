@@ -282,6 +282,14 @@ def is_private(address: str) -> bool:
     return ip.is_private or ip.is_loopback or ip.is_link_local
 
 
+def check(url: UpstreamURL) -> None:
+    """Raise ConfigurationError where a CA file or a pin cannot be used."""
+    if url.ca is not None or url.pins:
+        from resolverkit.transports.tls import TlsOptions, make_context
+
+        make_context(TlsOptions(url.host, url.ca, url.pins), ())
+
+
 def build(
     url: UpstreamURL,
     *,
