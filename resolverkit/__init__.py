@@ -12,6 +12,13 @@ authoritative servers are gone, and reports which path answered::
 import logging
 
 from resolverkit.answer import Answer
+from resolverkit.default import (
+    canonical_name,
+    get_default_resolver,
+    resolve,
+    resolve_address,
+    resolve_name,
+)
 from resolverkit.errors import (
     NXDOMAIN,
     YXDOMAIN,
@@ -37,14 +44,7 @@ from resolverkit.model import (
     Source,
 )
 from resolverkit.policy import StalePolicy
-from resolverkit.resolver import (
-    Resolver,
-    canonical_name,
-    get_default_resolver,
-    resolve,
-    resolve_address,
-    resolve_name,
-)
+from resolverkit.resolver import Resolver
 from resolverkit.upstream import Upstream
 
 # Silent unless the program configures logging.

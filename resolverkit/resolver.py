@@ -6,7 +6,6 @@ import asyncio
 import functools
 import os
 import socket
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,9 +20,10 @@ import dns.resolver
 
 from resolverkit import config, errors, special, wire
 from resolverkit.answer import Answer
-from resolverkit.cache import MAX_BYTES, Cache, Entry, LifetimeOver, Served
+from resolverkit.cache import Cache, LifetimeOver, Served
 from resolverkit.cacheview import CacheView
 from resolverkit.errors import ConfigurationError, UpstreamError
+from resolverkit.memory import MAX_BYTES, Entry
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
@@ -610,57 +610,3 @@ def _error_tuple(attempt: Attempt) -> tuple[str, bool, int, str, None]:
     where = attempt.endpoint
     what = attempt.detail or str(attempt.outcome)
     return (where.name, where.transport != "udp", where.port, what, None)
-
-
-# --- the module's own resolver -------------------------------------------------------
-
-_threads = threading.local()
-
-
-def get_default_resolver() -> Resolver:
-    """The Resolver behind the module's functions: one per thread, made on demand."""
-    found: Resolver | None = getattr(_threads, "resolver", None)
-    if found is None:
-        found = _threads.resolver = Resolver()
-    return found
-
-
-async def resolve(
-    qname: dns.name.Name | str,
-    rdtype: dns.rdatatype.RdataType | str = _A,
-    rdclass: dns.rdataclass.RdataClass | str = _IN,
-    tcp: bool = False,
-    source: str | None = None,
-    raise_on_no_answer: bool = True,
-    source_port: int = 0,
-    lifetime: float | None = None,
-    search: bool | None = None,
-    backend: Backend | None = None,
-    *,
-    stale: StalePolicy | bool | None = None,
-    refresh: bool = False,
-) -> Answer:
-    """Find the answer to a question by the system's servers; see `Resolver.resolve`."""
-    return await get_default_resolver().resolve(
-        qname, rdtype, rdclass, tcp, source, raise_on_no_answer, source_port,
-        lifetime, search, backend, stale=stale, refresh=refresh,
-    )  # fmt: skip
-
-
-async def resolve_name(
-    name: dns.name.Name | str, family: int = socket.AF_UNSPEC, **kwargs: Any
-) -> dns.resolver.HostAnswers:
-    """Look up the addresses of a name; see `Resolver.resolve_name`."""
-    return await get_default_resolver().resolve_name(name, family, **kwargs)
-
-
-async def resolve_address(
-    ipaddr: str, *args: Any, **kwargs: Any
-) -> dns.resolver.Answer:
-    """Look up the name of an address; see `dns.asyncresolver.resolve_address`."""
-    return await get_default_resolver().resolve_address(ipaddr, *args, **kwargs)
-
-
-async def canonical_name(name: dns.name.Name | str) -> dns.name.Name:
-    """The end of a name's CNAME chain; see `dns.asyncresolver.canonical_name`."""
-    return await get_default_resolver().canonical_name(name)

@@ -44,7 +44,7 @@ GOOD = answer("192.0.2.1")
 NEW = answer("192.0.2.2")
 SLOW = answer("192.0.2.1", after=0.5)
 
-# --- fresh -------------------------------------------------------------------------------
+# --- fresh ---------------------------------------------------------------------------
 
 
 def test_fresh_is_answered_from_memory():
@@ -202,9 +202,7 @@ def test_refresh_goes_out_although_a_fresh_answer_is_there():
     assert run(main) == ("192.0.2.2", "cache", 0)
 
 
-@pytest.mark.parametrize(
-    ("step", "took"), [(servfail(), 10), (silent(), 1800)]
-)
+@pytest.mark.parametrize(("step", "took"), [(servfail(), 10), (silent(), 1800)])
 def test_refresh_that_fails_leaves_the_fresh_answer(step, took):
     async def main():
         (a,) = upstreams([GOOD, step])
@@ -215,7 +213,7 @@ def test_refresh_that_fails_leaves_the_fresh_answer(step, took):
     assert run(main) == ("192.0.2.1", "cache", took)
 
 
-# --- denials, by RFC 2308 ---------------------------------------------------------------
+# --- denials, by RFC 2308 ------------------------------------------------------------
 
 
 def test_nxdomain_is_for_all_types():
@@ -320,6 +318,18 @@ def test_the_newer_denial_counts():
     run(main)
 
 
+def test_a_newer_nxdomain_counts_for_the_types_that_had_no_data():
+    async def main():
+        (a,) = upstreams({f"{WWW} AAAA": nodata(ttl=20), f"{WWW} A": nxdomain()})
+        r = resolver(a)
+        assert await call(r, rdtype="AAAA") == ("NoAnswer", "upstream", 10)
+        await at(30)
+        assert await call(r, rdtype="A") == ("NXDOMAIN", "upstream", 10)
+        return await call(r, rdtype="AAAA"), a.count
+
+    assert run(main) == (("NXDOMAIN", "cache", 0), 2)
+
+
 def test_data_ends_a_denial():
     async def main():
         (a,) = upstreams([nxdomain(ttl=20), GOOD, servfail()])
@@ -332,7 +342,7 @@ def test_data_ends_a_denial():
     assert run(main).what == "NoNameservers"
 
 
-# --- one evicts another -----------------------------------------------------------------
+# --- one evicts another --------------------------------------------------------------
 
 
 def test_a_cname_evicts_direct_data_at_its_owner():
@@ -379,9 +389,7 @@ def test_a_becomes_cname_then_the_outage_serves_the_chain():
     """RFC 8767 section 7: CNAME replaces A; outage → CNAME chain, not old A."""
 
     async def main():
-        (a,) = upstreams(
-            [GOOD, answer("192.0.2.9", cname=["c.example"]), servfail()]
-        )
+        (a,) = upstreams([GOOD, answer("192.0.2.9", cname=["c.example"]), servfail()])
         r = resolver(a)
         await call(r)
         await at(100)
@@ -450,16 +458,14 @@ def test_a_weak_nxdomain_evicts_nothing():
     assert run(main) == ("192.0.2.1", "stale", 10)
 
 
-# --- denials that contradict ------------------------------------------------------------
+# --- denials that contradict ---------------------------------------------------------
 
 
 def contradicted(second, *, operators="XY"):
     """a (the nearest) denies a name that we hold; the others say what they say."""
 
     async def main():
-        members = upstreams(
-            [GOOD, nxdomain()], second, second, operators=operators
-        )
+        members = upstreams([GOOD, nxdomain()], second, second, operators=operators)
         r = resolver(*members)
         await call(r)
         await at(100)
@@ -583,10 +589,10 @@ def test_a_block_that_was_chosen_needs_no_second_opinion():
 
 def test_a_weak_denial_never_replaces_an_entry():
     """A denial without SOA never replaces an entry."""
-    for denial in (nxdomain(soa=False), nodata(soa=False)):
+    for weak in (nxdomain(soa=False), nodata(soa=False)):
 
-        async def main(denial=denial):
-            (a,) = upstreams([GOOD, denial])
+        async def main(weak=weak):
+            (a,) = upstreams([GOOD, weak])
             r = resolver(a)
             await call(r)
             await at(100)
@@ -601,7 +607,7 @@ def test_a_weak_denial_never_replaces_an_entry():
         assert run(main) == ("192.0.2.1", "stale", 0)
 
 
-# --- one flight -------------------------------------------------------------------------
+# --- one flight ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ["hedge", "race", "failover"])
@@ -722,7 +728,7 @@ def test_a_flight_has_an_empty_context():
     assert seen == ["none"]
 
 
-# --- memory -----------------------------------------------------------------------------
+# --- memory --------------------------------------------------------------------------
 
 
 def test_a_flood_of_random_names_does_not_push_out_last_known_good():

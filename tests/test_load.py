@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from itertools import pairwise
 
 import pytest
 from virtual import at, call, ms, quick_answer, resolver, upstreams
@@ -85,7 +86,7 @@ def test_losses_cost_little_more_than_what_was_lost():
     for loss, allowed in ((0.02, 1.09), (0.1, 1.2)):
         rng = random.Random(8)
         scripts = [jittered(rng, 0.01, loss=loss) for _ in range(3)]
-        assert misses(*scripts, count=1_500) <= allowed
+        assert misses(*scripts, count=1_000) <= allowed
 
 
 NAMES = [f"n{i}.example.com" for i in range(10)]
@@ -135,7 +136,7 @@ def test_in_an_outage(strategy, gone):
             asked = [when for when, text in member.asked if text == f"{name}. A"]
             resent = [when for when, text in member.resent if text == f"{name}. A"]
             assert 1 <= len(asked) <= 1 + seconds // 30
-            for sooner, later in zip(asked, asked[1:], strict=False):
+            for sooner, later in pairwise(asked):
                 assert later - sooner >= 29  # a hedge may come a little later
                 packets = [w for w in asked + resent if sooner <= w < sooner + 29]
                 assert len(packets) <= 3

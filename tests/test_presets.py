@@ -89,9 +89,8 @@ def test_a_doh_service_without_a_known_address_is_looked_up_through_the_others()
     async def main():
         looked_up = []
         upstream = ScriptedUpstream("one", lambda q, _: asked(looked_up, q))
-        alone = Resolver(["https://dnssb"], configure=False)
         with pytest.raises(ConfigurationError, match=r"doh.dns.sb; add \?address="):
-            await alone.resolve("www.example.com")
+            Resolver(["https://dnssb"], configure=False)
         async with Resolver(["https://dnssb", upstream], configure=False) as resolver:
             await resolver.resolve("www.example.com")
         assert "doh.dns.sb. A" in looked_up

@@ -71,7 +71,7 @@ def names(upstream):
     return [text for _, text in upstream.asked]
 
 
-# --- it is dnspython's -------------------------------------------------------------------
+# --- it is dnspython's ---------------------------------------------------------------
 
 
 def test_it_is_a_dnspython_resolver():
@@ -80,16 +80,14 @@ def test_it_is_a_dnspython_resolver():
     async def main():
         r = resolver(*upstreams(GOOD))
         assert isinstance(r, dns.asyncresolver.Resolver)
-        answer = await r.resolve(
-            WWW, "A", "IN", False, None, True, 0, 5.0, None, None
-        )
+        answer = await r.resolve(WWW, "A", "IN", False, None, True, 0, 5.0, None, None)
         assert isinstance(answer, dns.resolver.Answer)
         assert [rdata.address for rdata in answer] == ["192.0.2.1"]
         assert answer.qname == dns.name.from_text(WWW)
         assert answer.canonical_name == dns.name.from_text(WWW)
         assert (answer.nameserver, answer.port) == ("192.0.2.1", 53)
         assert answer.response.answer[0] == answer.rrset
-        for clone in (copy.copy(answer), pickle.loads(pickle.dumps(answer))):
+        for clone in (copy.copy(answer), pickle.loads(pickle.dumps(answer))):  # noqa: S301
             assert clone[0].address == "192.0.2.1"
             assert clone.path.source is Source.UPSTREAM
         json.dumps(answer.path.to_dict())
@@ -171,7 +169,7 @@ def test_options_that_cannot_be_are_refused(options):
         Resolver(configure=False, **options)
 
 
-# --- denials and errors ------------------------------------------------------------------
+# --- denials and errors --------------------------------------------------------------
 
 
 def test_raise_on_no_answer():
@@ -223,7 +221,7 @@ def test_no_nameservers_lists_every_server():
     assert all(name in str(got.result) for name in ("a", "b", "c", "SERVFAIL"))
 
 
-# --- search lists ------------------------------------------------------------------------
+# --- search lists --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -289,7 +287,7 @@ def test_one_lifetime_for_all_candidates():
     assert run(main) == ("LifetimeTimeout", "upstream", 1000)
 
 
-# --- conveniences ------------------------------------------------------------------------
+# --- conveniences --------------------------------------------------------------------
 
 
 def test_resolve_name_asks_both_families_at_once():
@@ -377,7 +375,7 @@ def test_canonical_name(script, name):
     assert run(main) == name
 
 
-# --- names that never leave ---------------------------------------------------------------
+# --- names that never leave ----------------------------------------------------------
 
 NEVER = ("localhost", "www.localhost", "x.invalid", "x.onion", "printer.local",
          "x.alt", "resolver.arpa", "_dns.resolver.arpa")  # fmt: skip
@@ -440,9 +438,18 @@ def test_without_a_private_upstream_they_stay_here(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["com.", "example", "localhost.example.com", "internal.example", "xinternal.com",
-             "mylocal.com", "corp.example.com", "8.8.8.8.in-addr.arpa"]
-)  # fmt: skip
+    "name",
+    [
+        "com.",
+        "example",
+        "localhost.example.com",
+        "internal.example",
+        "xinternal.com",
+        "mylocal.com",
+        "corp.example.com",
+        "8.8.8.8.in-addr.arpa",
+    ],
+)
 def test_public_names_go_to_all(name):
     async def main():
         (a,) = upstreams(GOOD)
@@ -476,7 +483,7 @@ def test_reverse_lookups_of_private_addresses_stay_inside():
     assert run(main) == (5, 0)
 
 
-# --- routes ------------------------------------------------------------------------------
+# --- routes --------------------------------------------------------------------------
 
 
 def test_a_route_sends_a_subtree_to_its_own_upstreams_and_nowhere_else():
@@ -513,7 +520,7 @@ def test_a_route_may_carry_a_private_zone():
     assert run(main) == (0, 2)
 
 
-# --- options -----------------------------------------------------------------------------
+# --- options -------------------------------------------------------------------------
 
 
 def test_nameservers_and_port_in_any_order():
@@ -593,9 +600,7 @@ def test_a_group_of_the_users_own():
 
     async def main():
         a, b = upstreams(silent(), GOOD)
-        r = Resolver(
-            resolverkit.race([a, b]), False, clock=VirtualLoop.running().clock
-        )
+        r = Resolver(resolverkit.race([a, b]), False, clock=VirtualLoop.running().clock)
         return await call(r), moments(b)
 
     assert run(main) == (("192.0.2.1", "upstream", 10), [0])
@@ -705,7 +710,7 @@ def test_custom_dnspython_nameservers_are_asked():
     assert got.path.upstream == "mine"
 
 
-# --- loops -------------------------------------------------------------------------------
+# --- loops ---------------------------------------------------------------------------
 
 
 def test_asyncio_run_twice_keeps_the_cache():
@@ -800,7 +805,7 @@ def test_one_default_resolver_for_each_thread():
     assert others[0] is not mine
 
 
-# --- reference cycles --------------------------------------------------------------------
+# --- reference cycles ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ async def warmed(*scripts, **options):
     return r, *members
 
 
-# --- the client response timer ----------------------------------------------------------
+# --- the client response timer -------------------------------------------------------
 
 
 def test_stale_is_served_at_the_client_response_timer():
@@ -187,7 +187,7 @@ def test_the_timer_runs_once_for_both_families():
     assert run(main) == (["192.0.2.1", "2001:db8::1"], 1800)
 
 
-# --- at once ----------------------------------------------------------------------------
+# --- at once -------------------------------------------------------------------------
 
 
 def test_at_once_when_the_flight_is_older_already():
@@ -293,7 +293,7 @@ def test_the_timer_can_be_set_for_a_call():
     assert run(main) == ("192.0.2.1", "stale", 300)
 
 
-# --- siblings ---------------------------------------------------------------------------
+# --- siblings ------------------------------------------------------------------------
 
 
 def siblings(events, *, name=WWW):
@@ -366,13 +366,17 @@ def test_many_failed_siblings_are_remembered_by_their_last_failure():
     assert siblings([*first, *again]) == 100
 
 
-# --- how long ---------------------------------------------------------------------------
+# --- how long ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("policy", "limit"),
-    [(True, DAY), (StalePolicy(), DAY), (StalePolicy(max_stale=3600), 3600)]
-    + [(StalePolicy(max_stale=7 * DAY), 7 * DAY)],
+    [
+        (True, DAY),
+        (StalePolicy(), DAY),
+        (StalePolicy(max_stale=3600), 3600),
+        (StalePolicy(max_stale=7 * DAY), 7 * DAY),
+    ],
 )
 def test_max_stale(policy, limit):
     """Max stale (default 24 h, up to 7 days)."""
@@ -488,7 +492,7 @@ def test_ttl_zero_data_leaves_the_last_known_good():
     assert run(main) == ("192.0.2.1", "stale", 10)
 
 
-# --- what refreshes and what does not ---------------------------------------------------
+# --- what refreshes and what does not ------------------------------------------------
 
 FAILURES = {
     "SERVFAIL": servfail(),
@@ -560,7 +564,7 @@ def test_a_stale_answer_tells_what_has_failed_since():
     ]
 
 
-# --- a verdict of bogus -----------------------------------------------------------------
+# --- a verdict of bogus --------------------------------------------------------------
 
 
 def bogus(ede, held_ad, given_ad, **options):
@@ -612,7 +616,7 @@ def test_who_wants_nothing_stale_gets_the_answer():
     assert got.path.disputed
 
 
-# --- a dead family ----------------------------------------------------------------------
+# --- a dead family -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

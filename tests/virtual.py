@@ -118,7 +118,7 @@ def pin(asker, *order):
         health.srtt, health._updated = 0.01 * (1 + place), now
 
 
-# --- replies made by hand, for thousands of questions --------------------------------------
+# --- replies made by hand, for thousands of questions --------------------------------
 
 
 def denial(asked, rcode=3):

@@ -1,20 +1,12 @@
 """DNS over UDP, and over TCP where a reply is truncated (RFC 1035, RFC 5452, RFC 7766).
 
-A pool of connected sockets, each on a random port that is given up after some uses:
-connected, so that the kernel drops datagrams from elsewhere and ICMP errors surface.
-Ids and the choice of socket come from the system's CSPRNG, and no two outstanding
-questions share (port, id). Sockets are read until they are empty on each wake-up.
+No two outstanding questions share (port, id). A datagram that fails the checks of RFC
+5452 section 9.1 is counted and dropped, and the question goes on waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
-import os
-import socket
-import struct
-from contextvars import Context
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,28 +15,23 @@ from resolverkit.deadlines import Timeouts
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailure
 from resolverkit.model import Attempt, Outcome, Reply
 from resolverkit.transports.outcome import conclude, failed
+from resolverkit.transports.ports import Port, Ports
+from resolverkit.transports.reconnect import network_error
 from resolverkit.upstream import Pending
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from resolverkit.errors import UpstreamError
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.stream import Tcp
 
-MAX_PORTS = 64
-"""Sockets open to one server: RFC 5452 section 9.2 wants many, descriptors are few."""
-PORT_USES = 100
-"""Questions sent from one port before it is given up."""
 MAX_SENDS = 3
 """Packets per question, address and transport (RFC 9520 section 3.1)."""
 EDNS_RETRY = 3600.0
 """Seconds for which a server that cannot do EDNS is asked without it."""
 
 _FORMERR = 1
-_RECEIVE_SIZE = 4096  # more than the payload that is asked for, RFC 6891 section 6.2.3
-_BIND_TRIES = 8
-_BUSY = (BlockingIOError, InterruptedError)
 
 
 class _Asked(Pending):
@@ -55,24 +42,12 @@ class _Asked(Pending):
     )  # fmt: skip
 
     question: Question
-    port: _Port
+    port: Port[_Asked]
     ident: int
     started: float
     sends: int
     dropped: int
     edns: bool
-
-
-class _Port:
-    """A connected socket and the questions outstanding on it."""
-
-    __slots__ = ("asked", "late", "sock", "uses")
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.asked: dict[int, _Asked] = {}
-        self.late: dict[int, Question] = {}  # over, but another reply may come
-        self.uses = 0
 
 
 class Do53:
@@ -100,10 +75,8 @@ class Do53:
         self._source = source
         self._source_port = source_port
         self._locate = locate
-        self._ports: list[_Port] = []
-        self._retired: set[_Port] = set()
+        self._ports: Ports[_Asked] | None = None
         self._outstanding = 0
-        self._draws: Iterator[int] = iter(())
         self._edns_after = float("-inf")
         self._tcp: Tcp | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,13 +107,14 @@ class Do53:
             return asked
         asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
         try:
-            asked.port = port = self._choose_port()
+            ports = self._ports or self._bind_ports()
+            asked.port = port = ports.choose(self._outstanding)
         except OSError as error:
             self._fail(asked, NetworkError(f"no socket: {error}", local=True))
             return asked
-        ident = self._draw() & 0xFFFF
+        ident = ports.draw() & 0xFFFF
         while ident in port.asked:
-            ident = self._draw() & 0xFFFF
+            ident = ports.draw() & 0xFFFF
         asked.ident = ident
         port.asked[ident] = asked
         port.uses += 1
@@ -176,103 +150,24 @@ class Do53:
         message = question.wire if asked.edns else wire.without_edns(question)
         data = asked.ident.to_bytes(2, "big") + message[2:]
         asked.sends += 1
-        send = asked.port.sock.send
         try:
             try:
-                send(data)
+                asked.port.send(data)
             except ConnectionRefusedError:  # an ICMP error for an earlier datagram
-                send(data)
-        except _BUSY:
-            pass  # as good as lost: sent again, or timed out
+                asked.port.send(data)
         except OSError as error:
             self._forget(asked)
-            self._fail(asked, _network_error(error))
-
-    def _draw(self) -> int:
-        """32 unpredictable bits (RFC 5452 section 9.2)."""
-        for value in self._draws:
-            return value
-        self._draws = iter(struct.unpack("256I", os.urandom(1024)))
-        return next(self._draws)
-
-    # --- ports -----------------------------------------------------------------------
-
-    def _choose_port(self) -> _Port:
-        ports = self._ports
-        limit = 1 if self._source_port else MAX_PORTS
-        if len(ports) < limit and self._outstanding >= len(ports):
-            port = self._open_port()
-            ports.append(port)
-            return port
-        index = (self._draw() >> 16) % len(ports)
-        port = ports[index]
-        if port.uses < PORT_USES or self._source_port:
-            return port
-        ports[index] = fresh = self._open_port()
-        if port.asked:
-            self._retired.add(port)
-        else:
-            self._close_port(port)
-        return fresh
-
-    def _open_port(self) -> _Port:
-        assert self._loop is not None
-        address = self.endpoint.address
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        try:
-            sock.setblocking(False)
-            self._bind_socket(sock, self._source or "")
-            sock.connect((address, self.endpoint.port))
-            port = _Port(sock)
-            Context().run(self._loop.add_reader, sock.fileno(), self._read, port)
-        except BaseException:
-            sock.close()
-            raise
-        return port
-
-    def _bind_socket(self, sock: socket.socket, source: str) -> None:
-        if self._source_port:  # which the sockets to other servers have, too
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((source, self._source_port))
-            return
-        for _ in range(_BIND_TRIES):
-            with contextlib.suppress(OSError):
-                sock.bind((source, 1024 + (self._draw() >> 8) % (65536 - 1024)))
-                return
-        sock.bind((source, 0))
-
-    def _close_port(self, port: _Port) -> None:
-        assert self._loop is not None
-        self._retired.discard(port)
-        if not self._loop.is_closed():
-            self._loop.remove_reader(port.sock.fileno())
-        port.sock.close()
+            self._fail(asked, network_error(error))
 
     # --- receiving -------------------------------------------------------------------
 
-    def _read(self, port: _Port) -> None:
-        """Take in all that has arrived.
+    def _lose(self, port: Port[_Asked], error: OSError) -> None:
+        """An ICMP error, for all that is outstanding on a port."""
+        for asked in list(port.asked.values()):
+            self._forget(asked)
+            self._fail(asked, network_error(error))
 
-        Finding a socket empty costs a system call, so reading stops once nothing is
-        outstanding on it.
-        """
-        receive = port.sock.recv
-        while True:
-            try:
-                data = receive(_RECEIVE_SIZE)
-            except _BUSY:
-                return
-            except OSError as error:  # an ICMP error, for all that is outstanding here
-                for asked in list(port.asked.values()):
-                    self._forget(asked)
-                    self._fail(asked, _network_error(error))
-                return
-            self._take(port, data)
-            if not port.asked:
-                return
-
-    def _take(self, port: _Port, data: bytes) -> None:
+    def _take(self, port: Port[_Asked], data: bytes) -> None:
         asked = port.asked.get(data[0] << 8 | data[1]) if len(data) >= 12 else None
         if asked is None:
             self._take_stray(port, data)
@@ -310,7 +205,7 @@ class Do53:
             self._forget(asked)
             asked.set_result(reply)
 
-    def _take_stray(self, port: _Port, data: bytes) -> None:
+    def _take_stray(self, port: Port[_Asked], data: bytes) -> None:
         """No question waits under this id; one may have, until a moment ago."""
         ident = data[0] << 8 | data[1] if len(data) >= 12 else -1
         late = port.late.get(ident)
@@ -363,8 +258,8 @@ class Do53:
             self._timeouts.discard(asked)
             if asked.sends > 1:  # each packet has a reply of its own
                 port.late[asked.ident] = asked.question
-            if not port.asked and port in self._retired:
-                self._close_port(port)
+            if not port.asked and self._ports is not None:
+                self._ports.release(port)
 
     def _ask_tcp(self, asked: _Asked, now: float) -> None:
         """RFC 7766 section 5: a truncated reply is asked for again over TCP."""
@@ -409,28 +304,23 @@ class Do53:
         self._timeouts = Timeouts(loop, self._timeout, self._expire)
         return loop
 
+    def _bind_ports(self) -> Ports[_Asked]:
+        assert self._loop is not None
+        server = (self.endpoint.address, self.endpoint.port)
+        source = (self._source or "", self._source_port)
+        self._ports = Ports(self._loop, server, source, self._take, self._lose)
+        return self._ports
+
     async def aclose(self) -> None:
         """Close every socket; outstanding questions are cancelled. Idempotent."""
         self._closed = True
-        ports = [*self._ports, *self._retired]
-        self._ports.clear()
-        self._retired.clear()
-        for port in ports:
-            for asked in list(port.asked.values()):
+        if self._ports is not None:
+            waiting = [asked for port in self._ports for asked in port.asked.values()]
+            for asked in waiting:
                 self._forget(asked)
                 asked.cancel()
-            self._close_port(port)
+            self._ports.close()
         if self._timeouts is not None:
             self._timeouts.clear()
         if self._tcp is not None:
             await self._tcp.aclose()
-
-
-_LOCAL = frozenset(
-    {"ENETUNREACH", "EADDRNOTAVAIL", "EMFILE", "ENFILE", "EACCES", "EPERM"}
-)
-
-
-def _network_error(error: OSError) -> NetworkError:
-    local = errno.errorcode.get(error.errno or 0, "") in _LOCAL
-    return NetworkError((error.strerror or str(error)).lower(), local=local)

@@ -37,12 +37,12 @@ that a random unused one stays easy to find."""
 
 _LOCAL = frozenset(
     {
-        errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL,
+        errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL,
         errno.EADDRINUSE, errno.EAFNOSUPPORT, errno.EMFILE, errno.ENFILE,
         errno.ENOBUFS, errno.ENOMEM, errno.EACCES, errno.EPERM,
     }
 )  # fmt: skip
-"""What this machine lacks; refused, reset and timed out are the peer's."""
+"""What this machine lacks; refused, reset, unreachable and timed out are the peer's."""
 
 _BY_TYPE: tuple[tuple[type[Exception], str], ...] = (
     (ConnectionResetError, "connection reset by peer"),

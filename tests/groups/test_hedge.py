@@ -64,8 +64,11 @@ def scenarios():
         (network_error("no route", local=True, after=0.02), "network error"),
         (bad_reply("HTTP 502", after=0.02), "bad reply"),
     ):
-        yield quick, Scenario(
-            [step, GOOD, GOOD], [[0], [20], []], 30, [("a", outcome), ("b", DATA)]
+        yield (
+            quick,
+            Scenario(
+                [step, GOOD, GOOD], [[0], [20], []], 30, [("a", outcome), ("b", DATA)]
+            ),
         )
     yield (
         "each failure moves on to the next",
@@ -79,9 +82,7 @@ def scenarios():
 
     yield (
         "or when the delay has passed: 150 ms cold",
-        Scenario(
-            [silent(), GOOD], [[0], [150]], 160, [("a", OVERTAKEN), ("b", DATA)]
-        ),
+        Scenario([silent(), GOOD], [[0], [150]], 160, [("a", OVERTAKEN), ("b", DATA)]),
     )
     yield (
         "a delay for each one that is late",
@@ -363,7 +364,7 @@ def test_a_local_fault_is_told_only_where_all_had_one():
     assert not getattr(mixed, "local", False)
 
 
-# --- order and delay are learnt --------------------------------------------------------
+# --- order and delay are learnt ------------------------------------------------------
 
 
 def test_the_best_by_srtt_is_asked_first():
@@ -393,9 +394,7 @@ def test_the_automatic_delay_is_learnt_from_successes(rtt, hedged_after):
     """1.25 × p95 + 2 ms over an upstream's last 32 successes, 10 ms to 1 s."""
 
     async def main():
-        a, b = upstreams(
-            answer("192.0.2.1", after=rtt), answer("192.0.2.1", after=1.9)
-        )
+        a, b = upstreams(answer("192.0.2.1", after=rtt), answer("192.0.2.1", after=1.9))
         group = Hedge([a, b])
         await put(group)  # asks a, and b after the cold delay if a is slow
         for _ in range(40):
@@ -666,6 +665,19 @@ def test_a_server_that_fails_with_the_rest_is_not_down():
     assert run(main) is False
 
 
+def test_a_failure_that_all_share_is_a_byte_received():
+    """It breaks the row of failures that would open the breaker."""
+
+    async def main():
+        fails = [network_error()] * 4
+        group = Hedge(upstreams([*fails, servfail(), *fails]))
+        for _ in range(9):
+            await put(group)
+        return group.down
+
+    assert run(main) is False
+
+
 def test_a_server_that_fails_alone_goes_down():
     async def main():
         a, b = upstreams(servfail(), answer("192.0.2.2", after=0.3))
@@ -704,14 +716,12 @@ def test_names_that_get_no_reply_do_not_take_down_a_server_that_answers_others()
     assert run(main) is False
 
 
-# --- budget ----------------------------------------------------------------------------
+# --- budget --------------------------------------------------------------------------
 
 
 def wasteful():
     """a answers after the hedge was sent: each hedge is wasted."""
-    return upstreams(
-        answer("192.0.2.1", after=0.04), answer("192.0.2.2", after=0.4)
-    )
+    return upstreams(answer("192.0.2.1", after=0.04), answer("192.0.2.2", after=0.4))
 
 
 def test_a_budget_limits_waste():
@@ -753,7 +763,7 @@ def test_the_budget_does_not_limit_rescue():
     assert run(main) == ({50}, 100, 100)
 
 
-# --- the end of a race ------------------------------------------------------------------
+# --- the end of a race ---------------------------------------------------------------
 
 
 def test_losers_are_cancelled():
@@ -868,7 +878,7 @@ def test_closing_closes_all_and_may_be_repeated():
     assert run(main) == [True, True]
 
 
-# --- blocks ------------------------------------------------------------------------------
+# --- blocks --------------------------------------------------------------------------
 
 BLOCKS = {
     "EDE 15 with an address": answer("0.0.0.0", ede=15),
@@ -898,7 +908,7 @@ def test_a_block_by_a_filtering_upstream_is_conclusive(block):
     async def main():
         a = ScriptedUpstream("a", block, filtering=True)
         (b,) = upstreams(GOOD)
-        end, took = await put(Hedge([a, b]))
+        _, took = await put(Hedge([a, b]))
         return took, b.count
 
     assert run(main) == (10, 0)
@@ -924,9 +934,7 @@ def test_a_preset_has_its_own_signature_of_a_block(known, ra, outcome):
     """NXDOMAIN with no SOA, RA=0: filtered, not non-existence (Quad9)."""
 
     async def main():
-        a = ScriptedUpstream(
-            "a", nxdomain(soa=False, ra=ra), unsigned_block=known
-        )
+        a = ScriptedUpstream("a", nxdomain(soa=False, ra=ra), unsigned_block=known)
         b = ScriptedUpstream("b", servfail())
         return await put(Hedge([a, b]))
 
@@ -936,7 +944,7 @@ def test_a_preset_has_its_own_signature_of_a_block(known, ra, outcome):
     assert isinstance(end, UpstreamError) is (outcome == "blocked")
 
 
-# --- dispute -----------------------------------------------------------------------------
+# --- dispute -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

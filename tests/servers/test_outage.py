@@ -136,10 +136,11 @@ class Client:
     async def _ask(
         self, resolver: Resolver, name: str, address: str, over: asyncio.Event
     ) -> None:
+        await resolver.resolve(name, lifetime=20.0)  # cold; a busy machine takes time
         while not over.is_set():
             began = time.monotonic()
             try:
-                answer = await resolver.resolve(name, "A", lifetime=self.lifetime)
+                answer = await resolver.resolve(name, lifetime=self.lifetime)
                 found = [rdata.address for rdata in answer]
             except Exception as error:  # noqa: BLE001 - each is told at the end
                 self.failures.append(f"{name} at {began:.2f}: {error!r}")
@@ -157,7 +158,7 @@ class Client:
 
     async def refreshed(self, since: float, limit: float) -> None:
         """Return when every name is fresh again, or at the limit."""
-        while self.fresh_since(since) < WARM.keys() and time.monotonic() < limit:
+        while self.fresh_since(since) < WARM.keys() and time.monotonic() < limit:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 
     def fresh_since(self, start: float) -> set[str]:
@@ -240,9 +241,10 @@ def check_answers(client: Client, silent: Silence) -> None:
     assert max(s.stale_for for s in stale) > SILENCE - LONGEST_TTL - 5
     # About one a tick for each name; less than half would mean that they waited.
     assert len(stale) > len(WARM) * (silent.end - silent.start) / ASK_EVERY / 2
-    # Only the first to find a name expired waits for the client response timer.
-    slow = Counter(s.name for s in stale if s.took > 0.5)
-    assert max(slow.values(), default=0) <= 2
+    # Only the first to find a name expired waits, 0.95 s or 1.8 s.
+    since = silent._replace(start=silent.start - LONGEST_TTL)
+    slow = Counter(s.name for s in client.within(since) if s.took > 0.9)
+    assert max(slow.values(), default=0) <= 1
     assert statistics.median(s.took for s in stale) < 0.05  # measured: 0.0002
 
 

@@ -179,9 +179,11 @@ def test_nonsense_changes_nothing_for_the_user(vantages, strategy):
             assert {p.operator for p in paths} == {"recursor"}
             assert missing.value.path.operator == "recursor"
             assert missing.value.path.winner.rcode == dns.rcode.NXDOMAIN
-            assert all(upstream.queries for upstream in fakes.upstreams)
             told = {a.transport for p in paths for a in p.attempts}
-            assert told == set(OVER)
+            assert "udp" in told
+            if strategy == "failover":  # each has its turn, however slow the machine
+                assert told == set(OVER)
+                assert all(upstream.queries for upstream in fakes.upstreams)
 
     run_all(one)
 

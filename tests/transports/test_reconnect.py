@@ -176,7 +176,7 @@ def test_locate_may_fail(error, text, local):
         (OSError(errno.ETIMEDOUT, "x"), "connection timed out", False),
         (TimeoutError(), "connect timed out", False),
         (OSError(errno.ENETUNREACH, "x"), "network is unreachable", True),
-        (OSError(errno.EHOSTUNREACH, "x"), "no route to host", True),
+        (OSError(errno.EHOSTUNREACH, "x"), "no route to host", False),
         (OSError(errno.EADDRNOTAVAIL, "x"), "cannot assign requested address", True),
         (OSError(errno.EMFILE, "x"), "too many open files", True),
         (OSError(errno.EPERM, "x"), "operation not permitted", True),

@@ -1,0 +1,409 @@
+"""What is remembered of replies: positive entries, denials, failures.
+
+No loop and no upstream here: `resolverkit.cache` fills it. Positive entries, denials
+and failures have separate byte bounds, so that a flood of random names cannot push out
+the last known good. Positive entries live in a dict with second chances (an entry that
+was read since it was last passed over stays): a hit sets one flag. Denials and failures
+live in LRUs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
+
+from resolverkit import policy, wire
+from resolverkit.errors import UpstreamError
+from resolverkit.model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from resolverkit.answer import Answer
+    from resolverkit.model import Attempt, Question, Reply
+    from resolverkit.policy import StalePolicy
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Bytes for positive entries, by default."""
+DENIAL_SHARE, FAILURE_SHARE = 8, 32
+"""Denials get an eighth of that again, failures a thirty-second."""
+
+_ENTRY_COST = (
+    400  # bytes beside the wire: the entry, reply, question, attempt, dict slots
+)
+_FAILURE_COST = 600
+_KEPT_ATTEMPTS = 8  # of those that failed since an entry was learnt
+_ADDRESSES = (1, 28)
+_CNAME = 5
+_ANY_TYPE = b"\0\0"
+
+
+class Entry:
+    """A reply and when it was learnt (on the cache's clock)."""
+
+    __slots__ = (
+        "answer", "expires", "failed_at", "learnt", "question",
+        "refresh_at", "reply", "since", "size", "text", "used",
+    )  # fmt: skip
+
+    def __init__(self, question: Question, reply: Reply, now: float) -> None:
+        self.question = question
+        self.text: tuple[dict[str, Entry], str] | None = None
+        self.used = False
+        self.size = 0
+        self.renew(reply, now)
+
+    def renew(self, reply: Reply, now: float) -> None:
+        """Take a newer reply in place of the old one."""
+        ttl = reply.ttl
+        if reply.denial and not reply.soa:
+            ttl = reply.ttl = int(policy.LAME_TTL)
+        self.reply = reply
+        self.learnt = now
+        self.expires = now + ttl
+        self.refresh_at = now + ttl * (1 - policy.REFRESH_AHEAD)
+        self.answer: Answer | None = None
+        self.since: tuple[Attempt, ...] = ()
+        self.failed_at: float | None = None
+
+    def failed(self, now: float | None, attempts: tuple[Attempt, ...]) -> None:
+        """A refresh failed; `now` is None where that was this machine's fault."""
+        self.failed_at = self.failed_at if now is None else now
+        self.since = (*self.since, *attempts)[-_KEPT_ATTEMPTS:]
+
+    def usable(self, now: float, stale: StalePolicy) -> bool:
+        """Whether it may be served, stale or fresh."""
+        if self.reply.denial and not self.reply.soa:
+            return now < self.expires
+        return now < self.expires + stale.max_stale
+
+
+class Failure:
+    """A key for which every vantage that was asked failed."""
+
+    __slots__ = ("attempts", "since", "stale", "text", "ttl", "until")
+
+    def __init__(
+        self, error: UpstreamError, now: float, ttl: float, *, stale: bool
+    ) -> None:
+        self.text = str(error)  # and not the error: its traceback holds frames
+        self.attempts = error.attempts
+        self.stale = stale  # there was something to serve in place of an answer
+        self.since = now
+        self.ttl = ttl
+        self.until = now + ttl
+
+    def again(self, now: float) -> UpstreamError:
+        """The error for one more caller."""
+        left = self.until - now
+        text = f"{self.text} (not asked again for {left:.1f} s)"
+        return UpstreamError(text, self.attempts)
+
+
+class Memory:
+    """Replies and failures, by question.
+
+    Args:
+        clock: seconds, counting suspend where the system can.
+        stale: how long an entry counts as last known good.
+        max_bytes: bound for positive entries; 0 keeps nothing.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        stale: StalePolicy,
+        max_bytes: int = MAX_BYTES,
+    ) -> None:
+        self.clock = clock
+        self.stale = stale
+        self.evictions = 0
+        self._positive: dict[bytes, Entry] = {}
+        self._bytes = 0
+        self._other_types: dict[bytes, set[int]] = {}
+        self._siblings: LRUCache[bytes, dict[bytes, float]] = LRUCache(1024)
+        self.resize(max_bytes)
+
+    def resize(self, max_bytes: int) -> None:
+        """Set the bounds; what does not fit any more is evicted."""
+        self.max_bytes = max_bytes
+        old = [*getattr(self, "_denials", {}).values()]
+        self._denials: LRUCache[bytes, Entry] = LRUCache(
+            max_bytes // DENIAL_SHARE, getsizeof=_size
+        )
+        self._failures: LRUCache[bytes, Failure] = LRUCache(
+            max(max_bytes // FAILURE_SHARE, 64 * _FAILURE_COST),
+            getsizeof=lambda _: _FAILURE_COST,
+        )
+        for entry in old:
+            self._keep(entry)
+        self._shrink()
+
+    @property
+    def size(self) -> int:
+        """What the positive entries are charged with."""
+        return self._bytes
+
+    def __len__(self) -> int:
+        return len(self._positive) + len(self._denials)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every entry, fresh or not."""
+        yield from list(self._positive.values())
+        yield from list(self._denials.values())
+
+    def find(self, question: Question) -> Entry | None:
+        """The entry for a question, fresh or not."""
+        entry = self._positive.get(question.key)
+        if entry is not None:
+            entry.used = True
+            return entry
+        denials = self._denials
+        if not denials.currsize:
+            return None
+        nodata = denials.get(question.key)
+        nxdomain = denials.get(_nxdomain_key(question))
+        if nodata is None or nxdomain is None:
+            return nodata or nxdomain
+        return nodata if nodata.learnt > nxdomain.learnt else nxdomain
+
+    def drop(self, entry: Entry) -> None:
+        """Forget an entry."""
+        key = entry.question.key
+        if self._positive.get(key) is entry:
+            self._remove(key, entry)
+        for denied in (key, _nxdomain_key(entry.question)):
+            if self._denials.get(denied) is entry:
+                del self._denials[denied]
+
+    def clear(self) -> None:
+        """Forget every entry and every failure; flights go on."""
+        for entry in self.entries():
+            self.drop(entry)
+        self.forget_failures()
+
+    def forget_failures(self) -> None:
+        """The network or the upstreams changed: failures say nothing now."""
+        self._failures.clear()
+        self._siblings.clear()
+
+    def recovered(self) -> None:
+        """An upstream is back: names that nothing could be served for are tried again.
+
+        Those with stale data keep to the failure recheck timer. An upstream that is
+        silent about a dead zone goes up and down with every other name that it is
+        asked for, and each time all names of that zone would be asked for again.
+        """
+        failures = self._failures
+        for key in [key for key in failures if not failures[key].stale]:
+            del failures[key]
+        self._siblings.clear()
+
+    def charge(self, question: Question, reply: Reply, cost: int) -> None:
+        """An entry's message was parsed: count the bytes that this takes."""
+        entry = self._positive.get(question.key)
+        if entry is not None and entry.reply is reply:
+            entry.size += cost
+            self._bytes += cost
+            self._shrink()
+            return
+        entry = self._denials.get(question.key)
+        if entry is not None and entry.reply is reply:
+            del self._denials[question.key]
+            entry.size += cost
+            self._keep_denial(question.key, entry)
+
+    def learn(self, question: Question, reply: Reply, now: float) -> Entry:
+        """Take in what a reply says, of its own question and of others.
+
+        Returns:
+            The entry for it, kept or not.
+        """
+        key = question.key
+        if self._failures.currsize:
+            self._failures.pop(key, None)
+            self._siblings.pop(wire.parent(question.wire_name), None)
+        entry = self._positive.get(key)
+        if entry is not None and reply.kind is Kind.DATA and reply.ttl:
+            self._bytes -= entry.size
+            entry.renew(reply, now)
+            self._keep(entry)
+        elif entry is not None and reply.kind is Kind.DATA:
+            # A vantage that counts its TTL down says 0 for a second: the answer is for
+            # this question only, and the last known good is still the one before it.
+            entry.since, entry.failed_at = (), None
+            entry = Entry(question, reply, now)
+        else:
+            if entry is not None:
+                self._remove(key, entry)
+            entry = Entry(question, reply, now)
+            if reply.ttl or reply.denial:  # TTL 0 is for this question only
+                self._keep(entry)
+        if reply.soa or not reply.denial or is_chosen_block(reply):
+            name = question.wire_name
+            alias = question.rdtype == _CNAME and reply.kind is Kind.DATA
+            if alias or reply.final != name:  # RFC 8767 section 7
+                self._evict_at(name, question, direct=True)
+            if reply.kind is Kind.NXDOMAIN:
+                self._evict_at(reply.final, question, direct=False)
+        return entry
+
+    def note_failure(
+        self,
+        key: bytes,
+        question: Question,
+        error: UpstreamError,
+        now: float,
+        *,
+        stale: bool,
+    ) -> None:
+        """Every vantage failed: the key is not to be asked for again for a while.
+
+        Args:
+            key: of the flight that failed.
+            question: what it was for.
+            error: what is told to those who ask meanwhile.
+            now: the time.
+            stale: there is something to serve meanwhile.
+        """
+        last = self._failures.get(key)
+        previous = last.ttl if last and now < last.until + last.ttl else 0.0
+        ttl = policy.failure_ttl(previous, stale=stale)
+        self._failures[key] = Failure(error, now, ttl, stale=stale)
+        self._note_sibling(question, now)
+
+    def contradicts(self, question: Question, denial: Reply, now: float) -> bool:
+        """Whether a positive entry says otherwise: NXDOMAIN speaks of every type."""
+        if not question.cacheable:
+            return False
+        keys = [question.key]
+        if denial.kind is Kind.NXDOMAIN:
+            keys += self._keys_at(denial.final, question)
+        entries = (self._positive.get(key) for key in keys)
+        return any(entry and entry.usable(now, self.stale) for entry in entries)
+
+    def _keep(self, entry: Entry) -> None:
+        reply, question = entry.reply, entry.question
+        entry.size = (
+            _ENTRY_COST
+            + len(reply.wire)
+            + len(question.wire)
+            + 100 * len(reply.attempts)
+        )
+        if reply.kind is Kind.DATA:
+            key = question.key
+            if self._denials.currsize:
+                self._denials.pop(key, None)
+                self._denials.pop(_nxdomain_key(question), None)
+            old = self._positive.get(key)
+            if old is not entry:
+                if old is not None:
+                    self._remove(key, old)
+                self._positive[key] = entry
+                if question.rdtype not in _ADDRESSES:
+                    name = _name_key(question)
+                    self._other_types.setdefault(name, set()).add(question.rdtype)
+            self._bytes += entry.size
+            self._shrink()
+            return
+        key, other = question.key, _nxdomain_key(question)
+        if reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name:
+            key, other = other, key
+        self._denials.pop(other, None)  # the newer word on the name
+        self._keep_denial(key, entry)
+
+    def _keep_denial(self, key: bytes, entry: Entry) -> None:
+        if entry.size <= self._denials.maxsize:
+            self._denials[key] = entry
+
+    def _shrink(self) -> None:
+        positive = self._positive
+        while self._bytes > self.max_bytes and positive:
+            key = next(iter(positive))
+            entry = positive[key]
+            if entry.used:  # a second chance, at the back of the queue
+                entry.used = False
+                del positive[key]
+                positive[key] = entry
+            else:
+                self._remove(key, entry)
+                self.evictions += 1
+
+    def _remove(self, key: bytes, entry: Entry) -> None:
+        del self._positive[key]
+        self._bytes -= entry.size
+        if entry.text is not None:
+            table, text = entry.text
+            table.pop(text, None)
+            entry.text = None
+        question = entry.question
+        if question.rdtype not in _ADDRESSES:
+            name = _name_key(question)
+            types = self._other_types.get(name, set())
+            types.discard(question.rdtype)
+            if not types:
+                self._other_types.pop(name, None)
+
+    def _evict_at(self, name: bytes, question: Question, *, direct: bool) -> None:
+        """Drop positive entries at `name`: all of them, or those with direct data."""
+        for key in self._keys_at(name, question):
+            entry = self._positive.get(key)
+            if entry is None or (direct and entry.reply.final != name):
+                continue
+            if direct and entry.question.rdtype == _CNAME:  # the CNAME itself
+                continue
+            self._remove(key, entry)
+
+    def _keys_at(self, name: bytes, question: Question) -> list[bytes]:
+        """The keys that positive entries at `name` may have, in that view."""
+        rest = _rest_key(question)
+        others = self._other_types.get(name + rest, ())
+        return [
+            name + rdtype.to_bytes(2, "big") + rest for rdtype in (*_ADDRESSES, *others)
+        ]
+
+    # --- siblings --------------------------------------------------------------------
+
+    def _note_sibling(self, question: Question, now: float) -> None:
+        name = question.wire_name
+        parent = wire.parent(name)
+        if len(parent) > 1 and len(wire.parent(parent)) > 1:  # at least two labels
+            failed = self._siblings.setdefault(parent, {})
+            failed.pop(name, None)  # the latest come last
+            failed[name] = now
+            if len(failed) > 4:  # two are enough
+                del failed[next(iter(failed))]
+
+    def _siblings_fail(self, question: Question, now: float) -> bool:
+        name = question.wire_name
+        failed = self._siblings.get(wire.parent(name), {})
+        recent = [
+            other
+            for other, when in failed.items()
+            if other != name and now - when < policy.SIBLING_WINDOW
+        ]
+        return len(recent) >= 2
+
+
+def _size(entry: Entry) -> int:
+    return entry.size
+
+
+def _rest_key(question: Question) -> bytes:
+    """Class, flags and view: the key without name and type."""
+    return question.key[len(question.wire_name) + 2 :]
+
+
+def _name_key(question: Question) -> bytes:
+    return question.wire_name + _rest_key(question)
+
+
+def _nxdomain_key(question: Question) -> bytes:
+    """RFC 2308 section 5: NXDOMAIN goes by name and class, whatever the type."""
+    return question.wire_name + _ANY_TYPE + _rest_key(question)
+
+
+def is_chosen_block(reply: Reply) -> bool:
+    """Whether it is a block that was chosen: groups let no other through."""
+    return reply.winner is not None and policy.is_block(reply, reply.winner.endpoint)
