@@ -1,4 +1,4 @@
-"""How a benchmark is run: peers interleaved in one process, medians of several rounds."""
+"""How a benchmark is run: peers interleaved in one process, medians of rounds."""
 
 import asyncio
 import gc

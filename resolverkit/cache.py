@@ -345,7 +345,8 @@ class Cache(Memory):
         entry = self.find(question) if question.cacheable else None
         local = getattr(error, "local", False)
         if entry is not None:
-            entry.failed(None if local else now, error.attempts)
+            own = flight.key == question.key  # not by TCP, or from a source address
+            entry.failed(now if own and not local else None, error.attempts)
         if question.cacheable and not local:
             stale = entry is not None and entry.usable(now, self.stale)
             self.note_failure(flight.key, question, error, now, stale=stale)

@@ -85,13 +85,29 @@ def _from_text(
             replace(m, private=True) if isinstance(m, UpstreamURL) else m
             for m in members(system, system=(), port=port, ports=ports)
         ]
-    scheme, _, host = text.rpartition("://")
-    if preset := PRESETS.get(host.lower()):
-        return list(preset.urls(scheme.lower()))
+    scheme, _, rest = text.rpartition("://")
+    name, _, query = rest.partition("?")
+    if preset := PRESETS.get(name.lower()):
+        return [_with_parameters(u, query) for u in preset.urls(scheme.lower())]
     url = parse(text)
     if text.strip("[]") == url.address:  # bare, without a port of its own
         url = replace(url, port=ports.get(url.address, port))
     return [url]
+
+
+def _with_parameters(url: UpstreamURL, query: str) -> UpstreamURL:
+    """A preset's URL with what the user has added to its name."""
+    if not query:
+        return url
+    given = parse(f"{url.scheme}://{url.host}?{query}")
+    return replace(
+        url,
+        address=given.address or url.address,
+        ca=given.ca,
+        pins=given.pins,
+        source=given.source,
+        private=given.private,
+    )
 
 
 def _with_what_is_known(member: Member) -> Member:

@@ -244,7 +244,8 @@ class Memory:
             name = question.wire_name
             alias = question.rdtype == _CNAME and reply.kind is Kind.DATA
             if alias or reply.final != name:  # RFC 8767 section 7
-                self._evict_at(name, question, direct=True)
+                for owner in reply.aliases or (name,):
+                    self._evict_at(owner, question, direct=True)
             if reply.kind is Kind.NXDOMAIN:
                 self._evict_at(reply.final, question, direct=False)
         return entry

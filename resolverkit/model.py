@@ -200,6 +200,8 @@ class Attempt:
 
     def __str__(self) -> str:
         what = self.detail or str(self.outcome)
+        if self.outcome is Outcome.FAILURE:
+            what += "".join(f", EDE {ede_text(ede)}," for ede in self.ede)
         took = f"{self.elapsed * 1000:.1f} ms"
         return _one_line(f"{self.endpoint.name} {what} after {took}")
 
@@ -220,6 +222,7 @@ class Reply:
         ad: the upstream claims that it validated the answer (RFC 6840 section 5.8).
         soa: a denial carries the SOA that RFC 2308 asks for.
         final: the lower-cased wire name at the end of the CNAME chain.
+        aliases: the owners of the CNAMEs on the way there, lower-cased.
         ra: recursion available.
         attempts: how it was learnt, losers included; set by transports and groups.
         winner: the attempt that this is the reply of.
@@ -228,7 +231,7 @@ class Reply:
     """
 
     __slots__ = (
-        "ad", "attempts", "disputed", "ede", "final", "kind",
+        "ad", "aliases", "attempts", "disputed", "ede", "final", "kind",
         "message", "ra", "rcode", "soa", "ttl", "winner", "wire",
     )  # fmt: skip
 
@@ -244,6 +247,7 @@ class Reply:
         ad: bool = False,
         soa: bool = False,
         ra: bool = True,
+        aliases: tuple[bytes, ...] = (),
         attempts: tuple[Attempt, ...] = (),
         message: dns.message.QueryMessage | None = None,
     ) -> None:
@@ -252,6 +256,7 @@ class Reply:
         self.rcode = rcode
         self.ttl = ttl
         self.final = final
+        self.aliases = aliases
         self.ede = ede
         self.ad = ad
         self.soa = soa
@@ -374,14 +379,15 @@ class AnswerPath:
                 parts[0] += f", {self.stale_for:.0f} s past its TTL"
         if self.winner:
             parts[0] += f": {_told(self.winner)}"
-        if self.detail:
+        others = [a for a in self.attempts if a is not self.winner]
+        if self.detail and not any(self.detail == a.detail for a in others):
             parts.append(self.detail)
         if self.disputed:
             parts.append("disputed")
         parts += [f"EDE {ede_text(ede)}" for ede in self.ede]
-        others = [str(a) for a in self.attempts if a is not self.winner]
         if others:
-            parts.append("also tried " + ", ".join(others))
+            tried = "also tried " if self.winner else "tried "
+            parts.append(tried + ", ".join(map(str, others)))
         return parts
 
 

@@ -327,4 +327,4 @@ _BY_ADDRESS = {
 
 def operator_of(address: str) -> _Known | None:
     """What is known of a public resolver's address."""
-    return _BY_ADDRESS.get(address)
+    return _BY_ADDRESS.get(address.lower())

@@ -127,7 +127,7 @@ class Resolver(dns.asyncresolver.Resolver):
             raise ConfigurationError(
                 f"on_block={on_block!r}: allowed are 'accept', 'next'"
             )
-        if cache_size < 0:
+        if not isinstance(cache_size, int) or cache_size < 0:
             raise ConfigurationError(
                 f"cache_size={cache_size!r}: allowed are bytes >= 0"
             )

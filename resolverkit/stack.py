@@ -161,7 +161,7 @@ class Stack:
             members = [self._transport(member, way) for member in view.members]
             if len(members) == 1 and isinstance(members[0], Hedge):
                 group = members[0]  # a group of the user's own
-                group.on_recovery = self._cache.recovered
+                group.on_recovery(self._cache.recovered)
             else:
                 group = Hedge(
                     members,

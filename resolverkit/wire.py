@@ -137,7 +137,8 @@ def custom_question(query: dns.message.QueryMessage, view: bytes = b"") -> Quest
         signed = (query.keyring, query.mac or b"")
     else:
         wire[12 : end - 4] = name
-    key = name + bytes(wire[end - 4 : end]) + b"\xff" + view
+    # All that is in it tells flights apart: flags, EDNS options, signature.
+    key = name + bytes(wire[end - 4 : end]) + b"\xff" + wire[:4] + wire[end:] + view
     return Question(
         key, bytes(wire), end, asked.rdtype, asked.rdclass, cacheable=False, tsig=signed
     )
@@ -306,7 +307,7 @@ def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split
     if pos != size:
         raise BadReply("octets left over after the last record")
 
-    final, ttl, has_data = _follow(qname, qtype, found, links)
+    final, ttl, has_data, aliases = _follow(qname, qtype, found, links)
     message = None
     if unusual:
         message, chain = _parse(question, data)
@@ -332,7 +333,8 @@ def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split
     flags = data[3]
     return Reply(
         data, kind, rcode, ttl, final,
-        ede=ede, ad=flags & 0x20 != 0, soa=soa, ra=flags & 0x80 != 0, message=message,
+        ede=ede, ad=flags & 0x20 != 0, soa=soa, ra=flags & 0x80 != 0,
+        aliases=aliases, message=message,
     )  # fmt: skip
 
 
@@ -341,23 +343,23 @@ def _follow(
     qtype: int,
     found: dict[bytes, int],
     links: dict[bytes, tuple[bytes, int]],
-) -> tuple[bytes, int, bool]:
-    """The end of the CNAME chain, the least TTL on it, and whether there is data."""
+) -> tuple[bytes, int, bool, tuple[bytes, ...]]:
+    """The CNAME chain: its end, its least TTL, whether there is data, its owners."""
     ttl = MAX_TTL
+    aliases: list[bytes] = []
     if qtype != _CNAME and links:
-        for _ in range(MAX_CHAIN + 1):
-            if name in found or name not in links:
-                break
+        while name not in found and name in links:
+            if len(aliases) == MAX_CHAIN:
+                raise BadReply(
+                    f"a CNAME chain that loops or has more than {MAX_CHAIN} links"
+                )
+            aliases.append(name)
             name, link_ttl = links[name]
             if link_ttl < ttl:
                 ttl = link_ttl
-        else:
-            raise BadReply(
-                f"a CNAME chain that loops or has more than {MAX_CHAIN} links"
-            )
     if name in found:
-        return name, min(ttl, found[name]), True
-    return name, ttl, False
+        return name, min(ttl, found[name]), True, tuple(aliases)
+    return name, ttl, False, tuple(aliases)
 
 
 def _parse(

@@ -888,3 +888,62 @@ def test_the_cache_can_be_looked_at_and_flushed():
 def test_nothing_is_kept_in_a_cache_of_no_bytes():
     cache = Cache(lambda: 0.0, StalePolicy(), 0)
     assert len(cache) == 0
+
+
+def test_a_cname_in_the_middle_of_a_chain_evicts_direct_data_at_its_owner_too():
+    async def main():
+        (a,) = upstreams(
+            {
+                "b.example A": [GOOD, servfail()],
+                WWW: answer("192.0.2.9", cname=["b.example", "c.example"]),
+            }
+        )
+        r = resolver(a)
+        first = await call(r, "b.example")
+        await call(r)
+        await asyncio.sleep(61)
+        return first.what, (await call(r, "b.example")).what
+
+    assert run(main) == ("192.0.2.1", "NoNameservers")
+
+
+def test_calls_with_other_edns_options_do_not_share_a_flight():
+    async def main():
+        (a,) = upstreams(answer("192.0.2.1", after=0.01))
+        r = resolver(a)
+        r.use_edns(0, 0, 1232, [dns.edns.GenericOption(65001, b"x")])
+        first = asyncio.ensure_future(call(r))
+        await asyncio.sleep(0)
+        r.use_edns(0, 0, 1232, [dns.edns.GenericOption(65001, b"y")])
+        await asyncio.gather(first, call(r))
+        return a.count
+
+    assert run(main) == 2
+
+
+def test_a_failure_by_tcp_says_nothing_of_udp():
+    """The refresh by the usual way did not fail, so it is waited for."""
+
+    async def main():
+        (a,) = upstreams([GOOD, servfail(), answer("192.0.2.9", after=0.1)])
+        r = resolver(a)
+        await call(r)
+        await asyncio.sleep(61)
+        await call(r, tcp=True)
+        return await call(r)
+
+    assert run(main) == ("192.0.2.9", "upstream", 100)
+
+
+def test_the_last_known_good_survives_a_ttl_that_was_counted_down_to_0():
+    """A recursor that counts down gives TTL 0 for a second, then the outage goes on."""
+
+    async def main():
+        (a,) = upstreams([GOOD, answer("192.0.2.2", ttl=0), servfail()])
+        r = resolver(a)
+        await call(r)
+        await asyncio.sleep(61)
+        own = await call(r)
+        return own.what, (await call(r)).what
+
+    assert run(main) == ("192.0.2.2", "192.0.2.1")

@@ -182,3 +182,18 @@ def test_timeouts_that_are_none(value):
     assert str(caught.value) == (
         f"lifetime={value!r}: allowed is a number of seconds > 0"
     )
+
+
+def test_a_preset_takes_parameters():
+    (url,) = config.members(["tls://quad9?source=192.0.2.7&ca=/ca.pem"], system=())
+    assert (url.host, url.operator) == ("dns.quad9.net", "Quad9")
+    assert (url.source, url.ca, url.unsigned_block) == ("192.0.2.7", "/ca.pem", True)
+    with pytest.raises(ConfigurationError, match="unknown parameter 'x'"):
+        config.members(["quad9?x=1"], system=())
+
+
+def test_a_name_server_object_of_a_public_resolver_is_known_too():
+    (url,) = config.members([dns.nameserver.Do53Nameserver("9.9.9.9")], system=())
+    assert (url.operator, url.filtering) == ("Quad9", True)
+    (url,) = config.members(["2620:FE::FE"], system=())
+    assert url.operator == "Quad9"

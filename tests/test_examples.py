@@ -37,7 +37,7 @@ PRINTED = {
         r"  198\.51\.100\.7 +upstream: udp://192\.0\.2\.1 \(Alpha\) .+",
         r"  198\.51\.100\.7 +upstream: udp://192\.0\.2\.2 \(Beta\) .+",
         r"  NXDOMAIN +upstream: udp://192\.0\.2\.3 \(Gamma\) .+",
-        r"  failed +no upstream answered; SERVFAIL.+udp://192\.0\.2\.4 .+",
+        r"  failed +no upstream answered; tried udp://192\.0\.2\.4 SERVFAIL, EDE 22 .+",
         r"they disagree: \['198\.51\.100\.7', 'NXDOMAIN'\]",
     ],
     "custom_upstream": [

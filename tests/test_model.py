@@ -85,7 +85,7 @@ def clock():
         (AnswerPath(Source.UPSTREAM), "no upstream answered"),
         (
             AnswerPath(Source.UPSTREAM, None, (LOST, FAILED), detail="all failed"),
-            "no upstream answered; all failed; also tried "  # noqa: ISC004
+            "no upstream answered; all failed; tried "  # noqa: ISC004
             "udp://192.0.2.1 timeout after 2000.0 ms, "
             "udp://192.0.2.1 SERVFAIL after 1.5 ms",
         ),

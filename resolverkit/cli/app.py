@@ -114,7 +114,7 @@ def query(
 @app.command()
 def demo(
     fast: Annotated[
-        bool, typer.Option("--fast", help="A few seconds instead of half a minute.")
+        bool, typer.Option("--fast", help="Ten seconds instead of half a minute.")
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the table as JSON at the end.")

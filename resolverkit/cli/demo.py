@@ -61,7 +61,7 @@ class Plan:
 
 
 FULL = Plan(before=4, outage=14, after=5, speed=20)
-FAST = Plan(before=1, outage=6, after=2, speed=60)
+FAST = Plan(before=1, outage=6, after=4, speed=60)
 
 
 @dataclass(slots=True)

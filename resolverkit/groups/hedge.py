@@ -20,8 +20,8 @@ Once more than 5 % of the questions were (and more than 10 in 10 s), delays are
 stretched to 1 s until that has passed. A hedge that rescues a lost question costs
 nothing of it.
 
-`race` is the same with no delay, `failover` with none but failure. Nobody waits in a
-task: groups hang callbacks on Futures.
+`race` is the same with no delay; `failover` with none but failure, and in the order
+given rather than by SRTT. Nobody waits in a task: groups hang callbacks on Futures.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Hedge:
             )
         self.delay = delay
         self.on_block = on_block
-        self.on_recovery = on_recovery
+        self._on_recovery = {on_recovery} if on_recovery else set()
         self._records = [child.health for child in self._children]
         self._budget = _Budget()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -136,6 +136,10 @@ class Hedge:
     def down(self) -> bool:
         """Whether every member is down, as far as is known."""
         return all(record.down for record in self._records)
+
+    def on_recovery(self, call: Callable[[], None]) -> None:
+        """Have `call` called, too, when a member that was down answers again."""
+        self._on_recovery.add(call)
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Ask; see `Upstream.query`."""
@@ -169,7 +173,10 @@ class Hedge:
         records = self._records
         if children is not self._children:
             records = [child.health for child in children]
-        ordered = [children[i] for i in health.order(records, now)]
+        if self.delay is None:  # failover: the order is the user's
+            ordered = sorted(children, key=_is_down)
+        else:
+            ordered = [children[i] for i in health.order(records, now)]
         race = Race(self, question, ordered, self._deadlines, loop)
         race.begin(now)
         for child in down:
@@ -207,8 +214,8 @@ class Hedge:
     def _recovered(self, child: Child, was_down: bool) -> None:
         if was_down:
             _log.info("%s answers again", child.upstream.name)
-            if self.on_recovery is not None:
-                self.on_recovery()
+            for call in list(self._on_recovery):
+                call()
 
     def _went_down(self, child: Child, is_down: bool, now: float) -> None:
         if is_down:
@@ -231,11 +238,18 @@ class Hedge:
         return f"<Hedge {self.name}>"
 
 
+def _is_down(child: Child) -> bool:
+    return child.health.retry_at is not None
+
+
 def race(upstreams: Iterable[Upstream]) -> Hedge:
     """A group that asks all its upstreams at once; the first conclusive reply wins."""
     return Hedge(upstreams, delay=0)
 
 
 def failover(upstreams: Iterable[Upstream]) -> Hedge:
-    """A group that asks the next upstream only when the one before it has failed."""
+    """A group that asks the next upstream only when the one before it has failed.
+
+    They are asked in the order given; those that are down come last.
+    """
     return Hedge(upstreams, delay=None)

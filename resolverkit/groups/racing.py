@@ -159,25 +159,27 @@ class Race(Pending):
             self._judge(child, started, now, asked.result())
 
     def _judge(self, child: Child, started: float, now: float, reply: Reply) -> None:
+        if reply.winner is None:  # an upstream of the user's own, that tells nothing
+            outcome = Outcome[reply.kind.name]
+            reply.winner = Attempt(child.endpoint, started, now - started, outcome)
+            reply.attempts = (*reply.attempts, reply.winner)
         attempts = reply.attempts
-        sample = not attempts or attempts[-1].sends == 1
+        sample = attempts[-1].sends == 1
         was_down = child.health.succeeded(now, now - started, sample=sample)
         self._group._recovered(child, was_down)
         self._note(child, attempts)
-        endpoint = reply.winner.endpoint if reply.winner else child.endpoint
+        endpoint = reply.winner.endpoint
         match policy.verdict(reply, endpoint, on_block=self._group.on_block):
             case policy.Verdict.CONCLUSIVE:
                 self._win(child, started, now, reply)
                 return
             case policy.Verdict.BLOCKED:
-                if reply.winner:
-                    reply.winner.outcome = Outcome.BLOCKED
+                reply.winner.outcome = Outcome.BLOCKED
                 self._errors.append(
                     ServerFailure(reply.rcode, reply.ede, (), "blocked")
                 )
             case policy.Verdict.WEAK:
-                if reply.winner:
-                    reply.winner.detail = f"{reply.winner.outcome} without SOA"
+                reply.winner.detail = f"{reply.winner.outcome} without SOA"
                 if self._weak is None:
                     self._weak = reply
         self._go_on(now)

@@ -463,7 +463,9 @@ def test_a_far_upstream_is_not_sent_every_question_twice(rtt, before):
     assert later == 0
 
 
-def test_a_far_upstream_does_not_stay_first_for_being_unknown():
+def test_failover_keeps_to_the_order_given():
+    """However far the first is, and though nothing is known of the second."""
+
     async def main():
         a, b = upstreams(answer("192.0.2.1", after=1.5), GOOD)
         group = failover([a, b])
@@ -471,7 +473,49 @@ def test_a_far_upstream_does_not_stay_first_for_being_unknown():
             await put(group)
         return a.count, b.count
 
-    assert run(main) == (1, 4)
+    assert run(main) == (5, 0)
+
+
+def test_failover_goes_past_what_is_down_and_comes_back():
+    async def main():
+        down = [servfail(after=0.001)] * 5
+        a, b = upstreams([*down, GOOD], GOOD)
+        group = failover([a, b])
+        for _ in range(5):
+            await put(group)
+        while_up = a.count, b.count
+        await put(group)
+        without = a.count, b.count
+        await asyncio.sleep(2)
+        await put(group)  # a probe goes along
+        await asyncio.sleep(0.1)
+        await put(group)
+        return while_up, without, (a.count, b.count)
+
+    assert run(main) == ((5, 5), (5, 6), (7, 7))
+
+
+def test_an_upstream_that_tells_no_attempts_is_told_of_all_the_same():
+    class Own:
+        name = "own"
+
+        async def query(self, question):
+            (reply,) = [await a.query(question)]
+            reply.attempts, reply.winner = (), None
+            return reply
+
+        async def aclose(self):
+            pass
+
+    async def main():
+        (other,) = upstreams(GOOD)
+        nonlocal a
+        a = other
+        reply, _ = await put(Hedge([Own()]))
+        return reply.winner.upstream, [str(x.outcome) for x in reply.attempts]
+
+    a = None
+    assert run(main) == ("own", ["data"])
 
 
 def test_losing_a_race_is_not_a_failure_but_lowers_the_place():
@@ -985,3 +1029,17 @@ def test_another_operator_confirms():
         return [member.count for member in (a, b, c)]
 
     assert run(main) == [1, 0, 1]
+
+
+def test_all_who_want_to_know_are_told_of_a_recovery():
+    told_to = []
+
+    async def main():
+        (a,) = upstreams([silent()] * 5 + [GOOD])
+        group = Hedge([a], on_recovery=lambda: told_to.append("one"))
+        group.on_recovery(lambda: told_to.append("two"))
+        for _ in range(6):
+            await put(group)
+
+    run(main)
+    assert sorted(told_to) == ["one", "two"]
