@@ -30,7 +30,7 @@ async def responder() -> AsyncIterator[int]:
         [sys.executable, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        preexec_fn=lambda: pin(1),  # noqa: PLW1509 - no threads here yet
+        preexec_fn=lambda: pin(0),  # noqa: PLW1509 - no threads here yet
     )
     assert process.stdin is not None
     assert process.stdout is not None

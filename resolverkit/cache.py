@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolverkit import policy
 from resolverkit.deadlines import Deadlines, Timeouts
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.memory import MAX_BYTES, Entry, Memory, is_chosen_block
-from resolverkit.model import Source
+from resolverkit.model import Kind, Source
 from resolverkit.upstream import listen, start
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class Cache(Memory):
         waiter = _Waiter(loop=loop)
         waiter.entry = entry
         waiter.due = until
-        waiter.action = lambda: self._give_in(waiter, flight)
+        waiter.action = partial(self._give_in, waiter, flight)
         (self._lifetimes if entry is None else self._patience).push(waiter)
         flight.waiters.append(waiter)
         return waiter
@@ -238,7 +239,7 @@ class Cache(Memory):
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
-        listen(asked, lambda asked: self._landed(flight, asked))
+        listen(asked, partial(self._landed, flight))
 
     def _overdue(self, flight: _Flight) -> None:
         if flight.asked is None:
@@ -277,6 +278,9 @@ class Cache(Memory):
 
     def _weigh(self, flight: _Flight, reply: Reply) -> None:
         """Is this reply to replace what we have?"""
+        if reply.kind is Kind.DATA and not reply.disputed and flight.denial is None:
+            self._store(flight, reply)
+            return
         question, now = flight.question, self.clock()
         entry = self.find(question) if question.cacheable else None
         if entry is not None and not entry.usable(now, self.stale):

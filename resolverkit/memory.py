@@ -240,8 +240,14 @@ class Memory:
             entry = Entry(question, reply, now)
             if reply.ttl or reply.denial:  # TTL 0 is for this question only
                 self._keep(entry)
+        name = question.wire_name
+        if (
+            reply.final == name
+            and reply.kind is Kind.DATA
+            and question.rdtype != _CNAME
+        ):
+            return entry  # it says nothing of other entries
         if reply.soa or not reply.denial or is_chosen_block(reply):
-            name = question.wire_name
             alias = question.rdtype == _CNAME and reply.kind is Kind.DATA
             if alias or reply.final != name:  # RFC 8767 section 7
                 for owner in reply.aliases or (name,):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dns.message
 import dns.nameserver
@@ -68,7 +68,12 @@ class Stack:
         self.loop = loop
         self._cache = cache
         cache.bind(loop)
-        self._signature = _signature(options)
+        self._options = (
+            type(options._nameservers)(options._nameservers),  # type: ignore[call-arg]
+            options.port,
+            dict(options.nameserver_ports),
+            options.timeout,
+        )
         self._timeout = options.timeout
         self._delay = _DELAYS[strategy]
         self._on_block = on_block
@@ -243,8 +248,13 @@ class Stack:
     # --- lifetime --------------------------------------------------------------------
 
     def outdated(self, options: Resolver) -> bool:
-        """Whether options that matter have been set since."""
-        return self._signature != _signature(options)
+        """Whether options that matter have been set since; lists change in place."""
+        return (
+            options._nameservers != self._options[0]
+            or options.port != self._options[1]
+            or options.nameserver_ports != self._options[2]
+            or options.timeout != self._options[3]
+        )
 
     def retire(self) -> None:
         """Close once the flights that are under way have ended.
@@ -290,15 +300,6 @@ def _first_address(reply: Reply) -> str:
     answer = message.resolve_chaining().answer
     assert answer is not None
     return str(answer[0].address)
-
-
-def _signature(options: Resolver) -> tuple[Any, ...]:
-    return (
-        tuple(options._nameservers),
-        options.port,
-        tuple(options.nameserver_ports.items()),
-        options.timeout,
-    )
 
 
 def _is_private(member: Member) -> bool:

@@ -62,34 +62,32 @@ class Pending(asyncio.Future[Reply]):
 
     __slots__ = ("then",)
 
+    # Unset until somebody listens: an __init__ would take longer than the Future's own.
     then: Callable[[asyncio.Future[Reply]], None] | None
-
-    def __init__(self, *, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.then = None
 
     def set_result(self, result: Reply) -> None:
         """Give the reply."""
         asyncio.Future.set_result(self, result)
-        if self.then is not None:
-            self._tell()
+        self._tell()
 
     def set_exception(self, exception: Any) -> None:
         """Give the error."""
         asyncio.Future.set_exception(self, exception)
-        if self.then is not None:
-            self._tell()
+        self._tell()
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel it."""
         if not asyncio.Future.cancel(self, msg):
             return False
-        if self.then is not None:
-            self._tell()
+        self._tell()
         return True
 
     def _tell(self) -> None:
-        then, self.then = self.then, None
+        try:
+            then = self.then
+        except AttributeError:  # nobody listens
+            return
+        self.then = None
         if then is not None:
             then(self)
 

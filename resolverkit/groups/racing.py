@@ -208,6 +208,18 @@ class Race(Pending):
             self._end(now)
 
     def _win(self, child: Child, started: float, now: float, reply: Reply) -> None:
+        if len(self.asked) > 1:
+            self._blame(child, started, now)
+        self._give_up(now)
+        if len(self.asked) > 1:
+            reply.attempts = self._told()
+        if not reply.ad and policy.is_bogus(reply.attempts):
+            reply.disputed = True
+        if not self.done():
+            self.set_result(reply)
+
+    def _blame(self, child: Child, started: float, now: float) -> None:
+        """What it says of the others that `child` won."""
         if self._hedged and child is self.asked[0]:
             self._group._budget.waste()
         for loser, asked_at in self._pending.values():
@@ -218,12 +230,6 @@ class Race(Pending):
         for failing, asked_at in self._failed:  # it failed, another did not: its fault
             is_down = failing.health.failed(now, now - asked_at)
             self._group._went_down(failing, is_down, now)
-        self._give_up(now)
-        reply.attempts = self._told()
-        if not reply.ad and policy.is_bogus(reply.attempts):
-            reply.disputed = True
-        if not self.done():
-            self.set_result(reply)
 
     def _end(self, now: float) -> None:
         """Nothing conclusive came from anybody."""
@@ -243,7 +249,8 @@ class Race(Pending):
         if self._deadline is not None:
             self._deadline.action = None
             self._deadline = None
-        pending, self._pending = self._pending, {}
+        pending = self._pending
+        self._pending = {}
         for asked, (child, started) in pending.items():
             overtaken = Attempt(
                 child.endpoint, started, now - started, Outcome.OVERTAKEN
@@ -254,8 +261,9 @@ class Race(Pending):
         self.probes = {}
 
     def _note(self, child: Child, attempts: Sequence[Attempt]) -> None:
-        place = self.asked.index(child)
-        self._attempts += [(place, attempt) for attempt in attempts]
+        place = 0 if child is self.asked[0] else self.asked.index(child)
+        for attempt in attempts:
+            self._attempts.append((place, attempt))
 
     def _told(self) -> tuple[Attempt, ...]:
         """All attempts in the order of asking."""
