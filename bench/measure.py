@@ -24,7 +24,11 @@ def pin(core: int) -> None:
 
 @asynccontextmanager
 async def responder() -> AsyncIterator[int]:
-    """A responder in a process and on a core of its own; gives its port."""
+    """A responder in a process of its own; gives its port.
+
+    It shares the client's core: to wake a process on another core of a virtual machine
+    can cost more than all of a query, and would hide what is measured.
+    """
     path = Path(__file__).with_name("responder.py")
     process = subprocess.Popen(
         [sys.executable, path],

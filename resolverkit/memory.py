@@ -43,16 +43,30 @@ class Entry:
     """A reply and when it was learnt (on the cache's clock)."""
 
     __slots__ = (
-        "answer", "expires", "failed_at", "learnt", "question",
-        "refresh_at", "reply", "since", "size", "text", "used",
+        "answer",
+        "expires",
+        "failed_at",
+        "key",
+        "learnt",
+        "refresh_at",
+        "reply",
+        "since",
+        "size",
+        "text",
+        "used",
     )  # fmt: skip
 
     def __init__(self, question: Question, reply: Reply, now: float) -> None:
-        self.question = question
+        self.key = question.key
         self.text: tuple[dict[str, Entry], str] | None = None
         self.used = False
         self.size = 0
         self.renew(reply, now)
+
+    @property
+    def question(self) -> Question:
+        """What it answers; made anew, for it is asked for seldom."""
+        return wire.question_of(self.key)
 
     def renew(self, reply: Reply, now: float) -> None:
         """Take a newer reply in place of the old one."""
@@ -137,7 +151,7 @@ class Memory:
             getsizeof=lambda _: _FAILURE_COST,
         )
         for entry in old:
-            self._keep(entry)
+            self._keep(entry, entry.question)
         self._shrink()
 
     @property
@@ -170,7 +184,7 @@ class Memory:
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry."""
-        key = entry.question.key
+        key = entry.key
         if self._positive.get(key) is entry:
             self._remove(key, entry)
         for denied in (key, _nxdomain_key(entry.question)):
@@ -228,7 +242,7 @@ class Memory:
         if entry is not None and reply.kind is Kind.DATA and reply.ttl:
             self._bytes -= entry.size
             entry.renew(reply, now)
-            self._keep(entry)
+            self._keep(entry, question)
         elif entry is not None and reply.kind is Kind.DATA:
             # A vantage that counts its TTL down says 0 for a second: the answer is for
             # this question only, and the last known good is still the one before it.
@@ -239,7 +253,7 @@ class Memory:
                 self._remove(key, entry)
             entry = Entry(question, reply, now)
             if reply.ttl or reply.denial:  # TTL 0 is for this question only
-                self._keep(entry)
+                self._keep(entry, question)
         name = question.wire_name
         if (
             reply.final == name
@@ -290,12 +304,12 @@ class Memory:
         entries = (self._positive.get(key) for key in keys)
         return any(entry and entry.usable(now, self.stale) for entry in entries)
 
-    def _keep(self, entry: Entry) -> None:
-        reply, question = entry.reply, entry.question
+    def _keep(self, entry: Entry, question: Question) -> None:
+        reply = entry.reply
         entry.size = (
             _ENTRY_COST
             + len(reply.wire)
-            + len(question.wire)
+            + len(question.key)
             + 100 * len(reply.attempts)
         )
         if reply.kind is Kind.DATA:

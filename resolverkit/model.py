@@ -224,14 +224,13 @@ class Reply:
         final: the lower-cased wire name at the end of the CNAME chain.
         aliases: the owners of the CNAMEs on the way there, lower-cased.
         ra: recursion available.
-        attempts: how it was learnt, losers included; set by transports and groups.
         winner: the attempt that this is the reply of.
         disputed: vantages disagreed on it.
         message: dnspython's parse, where somebody needed one.
     """
 
     __slots__ = (
-        "ad", "aliases", "attempts", "disputed", "ede", "final", "kind",
+        "_attempts", "ad", "aliases", "disputed", "ede", "final", "kind",
         "message", "ra", "rcode", "soa", "ttl", "winner", "wire",
     )  # fmt: skip
 
@@ -248,7 +247,6 @@ class Reply:
         soa: bool = False,
         ra: bool = True,
         aliases: tuple[bytes, ...] = (),
-        attempts: tuple[Attempt, ...] = (),
         message: dns.message.QueryMessage | None = None,
     ) -> None:
         self.wire = wire
@@ -261,10 +259,21 @@ class Reply:
         self.ad = ad
         self.soa = soa
         self.ra = ra
-        self.attempts = attempts
+        self._attempts: tuple[Attempt, ...] | None = None
         self.winner: Attempt | None = None
         self.disputed = False
         self.message = message
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """How it was learnt, losers included; as a rule there is the winner alone."""
+        if self._attempts is None:
+            return () if self.winner is None else (self.winner,)
+        return self._attempts
+
+    @attempts.setter
+    def attempts(self, attempts: tuple[Attempt, ...]) -> None:
+        self._attempts = attempts
 
     @property
     def denial(self) -> bool:

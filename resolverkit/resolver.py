@@ -398,7 +398,7 @@ class Resolver(dns.asyncresolver.Resolver):
             detail=served.detail,
             on_parse=self._store.charge,
         )
-        if served.source is Source.CACHE and entry.question.key == question.key:
+        if served.source is Source.CACHE and entry.key == question.key:
             entry.answer = answer
         return answer
 

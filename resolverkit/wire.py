@@ -49,7 +49,7 @@ _NXDOMAIN, _YXDOMAIN = 3, 6
 _counts = struct.Struct("!HHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 _short = struct.Struct("!H").unpack_from
-_option = struct.Struct("!HH").unpack_from
+_pair = struct.Struct("!HH").unpack_from
 _minimum = struct.Struct("!I").unpack_from
 
 _PLAIN = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
@@ -120,6 +120,23 @@ def make_question(
     wire = _HEADERS[checking_disabled] + tail + _OPTS[dnssec_ok]
     key = tail + _FLAGS[flags] + view
     return Question(key, wire, 12 + len(tail), rdtype, rdclass)
+
+
+def question_of(key: bytes) -> Question:
+    """The question that `make_question` gave this key."""
+    end = 0
+    while key[end]:
+        end += 1 + key[end]
+    rdtype, rdclass = _pair(key, end + 1)
+    flags = key[end + 5]
+    return make_question(
+        key[: end + 1],
+        rdtype,
+        rdclass,
+        dnssec_ok=bool(flags & 1),
+        checking_disabled=bool(flags & 2),
+        view=key[end + 6 :],
+    )
 
 
 def custom_question(query: dns.message.QueryMessage, view: bytes = b"") -> Question:
@@ -444,7 +461,7 @@ def _read_options(data: bytes, pos: int, end: int) -> tuple[tuple[Ede, ...], boo
     found: list[Ede] = []
     plain = True
     while pos < end:
-        code, length = _option(data, pos)
+        code, length = _pair(data, pos)
         pos += 4
         if pos + length > end:
             raise BadReply("an EDNS option runs past its record")

@@ -160,16 +160,17 @@ class Race(Pending):
 
     def _judge(self, child: Child, started: float, now: float, reply: Reply) -> None:
         if reply.winner is None:  # an upstream of the user's own, that tells nothing
-            outcome = Outcome[reply.kind.name]
+            outcome, before = Outcome[reply.kind.name], reply.attempts
             reply.winner = Attempt(child.endpoint, started, now - started, outcome)
-            reply.attempts = (*reply.attempts, reply.winner)
-        attempts = reply.attempts
-        sample = attempts[-1].sends == 1
+            reply.attempts = (*before, reply.winner)
+        sample = reply.winner.sends == 1
         was_down = child.health.succeeded(now, now - started, sample=sample)
         self._group._recovered(child, was_down)
-        self._note(child, attempts)
         endpoint = reply.winner.endpoint
-        match policy.verdict(reply, endpoint, on_block=self._group.on_block):
+        verdict = policy.verdict(reply, endpoint, on_block=self._group.on_block)
+        if verdict is not policy.Verdict.CONCLUSIVE or len(self.asked) > 1:
+            self._note(child, reply.attempts)
+        match verdict:
             case policy.Verdict.CONCLUSIVE:
                 self._win(child, started, now, reply)
                 return
@@ -213,7 +214,8 @@ class Race(Pending):
         self._give_up(now)
         if len(self.asked) > 1:
             reply.attempts = self._told()
-        if not reply.ad and policy.is_bogus(reply.attempts):
+        told = reply.ede or len(self.asked) > 1
+        if told and not reply.ad and policy.is_bogus(reply.attempts):
             reply.disputed = True
         if not self.done():
             self.set_result(reply)

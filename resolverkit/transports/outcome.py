@@ -58,7 +58,6 @@ def conclude(
         endpoint, started, now - started, _OUTCOMES[reply.kind],
         reply.rcode, reply.ede, "", dropped, sends,
     )  # fmt: skip
-    reply.attempts = (attempt,)
     reply.winner = attempt
     if reply.kind is Kind.FAILURE:
         attempt.detail = rcode_text(reply.rcode)
