@@ -114,6 +114,7 @@ class Hedge:
                 f"delay={delay!r}: allowed are 0 to {health.MAX_DELAY:g} seconds"
             )
         self.delay = delay
+        self.fixed_delay = delay if isinstance(delay, (int, float)) else 0.0
         self.on_block = on_block
         self._on_recovery = {on_recovery} if on_recovery else set()
         self._records = [child.health for child in self._children]
@@ -181,7 +182,8 @@ class Hedge:
         race.begin(now)
         for child in down:
             if child not in race.asked and child.health.probe_due(now):
-                race.probes[child] = (now, self._probe(child, question, loop))
+                probe = self._probe(child, question, loop)
+                race.probes = {**race.probes, child: (now, probe)}
         return race
 
     def _bind(self) -> asyncio.AbstractEventLoop:

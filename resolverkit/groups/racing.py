@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit import health, policy
 from resolverkit.errors import (
@@ -20,7 +20,7 @@ from resolverkit.upstream import Pending, drop, listen, start
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from resolverkit.deadlines import Deadline, Deadlines
     from resolverkit.groups.hedge import Hedge
@@ -49,6 +49,11 @@ class Child:
         return None if heard is None else heard >= then
 
 
+Probes: TypeAlias = "Mapping[Child, tuple[float, asyncio.Future[Reply] | None]]"
+"""Who was asked as a probe, when, and the Future of it until a race adopts it."""
+_NO_PROBES: Probes = {}
+
+
 class Race(Pending):
     """One question put to a group, and its outcome."""
 
@@ -73,14 +78,15 @@ class Race(Pending):
         self._deadlines = deadlines
         self._deadline: Deadline | None = None
         self._pending: dict[asyncio.Future[Reply], tuple[Child, float]] = {}
-        self._attempts: list[tuple[int, Attempt]] = []  # with the place in `asked`
-        self._errors: list[UpstreamError] = []
-        self._failed: list[tuple[Child, float]] = []  # said SERVFAIL or the like
+        # Tuples, for most races end with nothing in them.
+        self._attempts: tuple[tuple[int, Attempt], ...] = ()  # and place in `asked`
+        self._errors: tuple[UpstreamError, ...] = ()
+        self._failed: tuple[tuple[Child, float], ...] = ()  # said SERVFAIL or the like
         self._weak: Reply | None = None
         self._hedged = False
         self._stretch = 1.0
         self.asked: list[Child] = []
-        self.probes: dict[Child, tuple[float, asyncio.Future[Reply] | None]] = {}
+        self.probes = _NO_PROBES
 
     # --- asking ----------------------------------------------------------------------
 
@@ -94,7 +100,7 @@ class Race(Pending):
     def _ask_next(self, now: float) -> None:
         child = self._pick()
         self.asked.append(child)
-        started, asked = self.probes.pop(child, (now, None))
+        started, asked = self.probes.get(child, (now, None))
         if asked is None:  # else asked already, and never twice
             if child.health.down:
                 child.health.probing(now)
@@ -115,9 +121,7 @@ class Race(Pending):
 
     def _wait(self, child: Child, now: float) -> None:
         """Arm the timer that makes up for a late reply of `child`."""
-        delay = child.health.delay * child.health.backoff
-        if isinstance(self._group.delay, (int, float)) and self._group.delay > 0:
-            delay = self._group.delay
+        delay = self._group.fixed_delay or child.health.delay * child.health.backoff
         if self._group._budget.spent:
             delay = health.MAX_DELAY
         if self._deadline is not None:
@@ -176,9 +180,7 @@ class Race(Pending):
                 return
             case policy.Verdict.BLOCKED:
                 reply.winner.outcome = Outcome.BLOCKED
-                self._errors.append(
-                    ServerFailure(reply.rcode, reply.ede, (), "blocked")
-                )
+                self._errors += (ServerFailure(reply.rcode, reply.ede, (), "blocked"),)
             case policy.Verdict.WEAK:
                 reply.winner.detail = f"{reply.winner.outcome} without SOA"
                 if self._weak is None:
@@ -188,13 +190,13 @@ class Race(Pending):
     def _lose(
         self, child: Child, started: float, now: float, error: UpstreamError
     ) -> None:
-        self._errors.append(error)
+        self._errors += (error,)
         self._note(child, error.attempts or (_attempt(error, child, started, now),))
         if isinstance(error, ServerFailure) or (
             # Silent about this question while it answered others.
             isinstance(error, QueryTimeout) and child.heard_since(started)
         ):
-            self._failed.append((child, started))
+            self._failed += ((child, started),)
         else:
             is_down = child.health.failed(now, now - started)
             self._group._went_down(child, is_down, now)
@@ -260,18 +262,15 @@ class Race(Pending):
             self._note(child, (overtaken,))
             drop(asked)
         self._remaining = []
-        self.probes = {}
+        self.probes = _NO_PROBES
 
     def _note(self, child: Child, attempts: Sequence[Attempt]) -> None:
         place = 0 if child is self.asked[0] else self.asked.index(child)
-        for attempt in attempts:
-            self._attempts.append((place, attempt))
+        self._attempts += tuple([(place, attempt) for attempt in attempts])
 
     def _told(self) -> tuple[Attempt, ...]:
         """All attempts in the order of asking."""
-        if len(self._attempts) > 1:
-            self._attempts.sort(key=_place)
-        return tuple([attempt for _, attempt in self._attempts])
+        return tuple([attempt for _, attempt in sorted(self._attempts, key=_place)])
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
