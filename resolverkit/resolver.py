@@ -282,7 +282,7 @@ class Resolver(dns.asyncresolver.Resolver):
         config.check_timeout("lifetime", lifetime)
         way = (tcp, source, source_port)
         call = _Call(stack, way, stale, stack.loop.time(), lifetime, refresh=refresh)
-        denied: dict[dns.name.Name, Served] = {}
+        denied: dict[dns.name.Name, Served] | None = None
         candidates, relative = self._candidates(qname, search)
         for name in candidates:
             wire_name = name if isinstance(name, bytes) else wire.name_to_wire(name)
@@ -298,7 +298,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 raise self._failure(question, error, lifetime) from error
             kind = served.entry.reply.kind
             if kind is Kind.NXDOMAIN:
-                denied[question.name] = served
+                denied = {**(denied or {}), question.name: served}
                 continue
             if kind is Kind.YXDOMAIN:
                 raise errors.YXDOMAIN(self._path(served))
@@ -308,7 +308,7 @@ class Resolver(dns.asyncresolver.Resolver):
             if served.source is Source.CACHE and kind is Kind.DATA:
                 self._remember(qname, rdtype, search, rdclass_, served.entry)
             return answer
-        raise self._nxdomain(denied)
+        raise self._nxdomain(denied or {})
 
     def _ask(
         self, question: Question, view: View, call: _Call
