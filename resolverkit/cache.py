@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING
 
 from resolverkit import policy
@@ -54,24 +53,42 @@ class LifetimeOver(QueryTimeout):
 class _Waiter(asyncio.Future[Served]):
     """One caller on a flight."""
 
-    __slots__ = ("action", "due", "entry")
+    __slots__ = ("action", "due", "entry", "flight")
 
+    flight: _Flight
     entry: Entry | None  # what can be served, if anything
     due: float
     action: Callable[[], None] | None
+
+    def give_in(self) -> None:
+        """The caller's time is over; the flight goes on without it."""
+        flight = self.flight
+        if self.done():
+            return
+        if self.entry is not None:
+            self.set_result(flight.cache._serve_stale(self.entry))
+            return
+        attempts = getattr(flight.asked, "attempts", ())
+        self.set_exception(LifetimeOver("the lifetime is over", attempts))
 
 
 class _Flight:
     """The one running resolution of a question."""
 
     __slots__ = (
-        "asked", "denial", "key", "question",
+        "asked", "cache", "denial", "key", "question",
         "started", "upstream", "waiters",
     )  # fmt: skip
 
     def __init__(
-        self, key: bytes, question: Question, upstream: Upstream, started: float
+        self,
+        cache: Cache,
+        key: bytes,
+        question: Question,
+        upstream: Upstream,
+        started: float,
     ) -> None:
+        self.cache = cache
         self.key = key
         self.question = question
         self.upstream = upstream
@@ -79,6 +96,10 @@ class _Flight:
         self.waiters: list[_Waiter] = []
         self.asked: asyncio.Future[Reply] | None = None
         self.denial: Reply | None = None  # waits to be confirmed
+
+    def landed(self, asked: asyncio.Future[Reply]) -> None:
+        """The upstream is done."""
+        self.cache._landed(self, asked)
 
 
 class Cache(Memory):
@@ -204,22 +225,13 @@ class Cache(Memory):
         loop: asyncio.AbstractEventLoop,
     ) -> _Waiter:
         waiter = _Waiter(loop=loop)
+        waiter.flight = flight
         waiter.entry = entry
         waiter.due = until
-        waiter.action = partial(self._give_in, waiter, flight)
+        waiter.action = waiter.give_in
         (self._lifetimes if entry is None else self._patience).push(waiter)
         flight.waiters.append(waiter)
         return waiter
-
-    def _give_in(self, waiter: _Waiter, flight: _Flight) -> None:
-        """A caller's time is over; the flight goes on without it."""
-        if waiter.done():
-            return
-        if waiter.entry is not None:
-            waiter.set_result(self._serve_stale(waiter.entry))
-            return
-        attempts = getattr(flight.asked, "attempts", ())
-        waiter.set_exception(LifetimeOver("the lifetime is over", attempts))
 
     # --- flights ---------------------------------------------------------------------
 
@@ -231,7 +243,7 @@ class Cache(Memory):
         loop: asyncio.AbstractEventLoop,
     ) -> _Flight:
         now = loop.time()
-        flight = _Flight(key, question, upstream, now)
+        flight = _Flight(self, key, question, upstream, now)
         self._flights[key] = flight
         self._horizons.add(flight, now)
         self._watch(flight, Context().run(start, upstream, question))
@@ -239,7 +251,7 @@ class Cache(Memory):
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
-        listen(asked, partial(self._landed, flight))
+        listen(asked, flight.landed)
 
     def _overdue(self, flight: _Flight) -> None:
         if flight.asked is None:

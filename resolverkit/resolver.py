@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import dns.asyncresolver
 import dns.flags
@@ -71,10 +71,6 @@ class _Call:
         self.started = started
         self.lifetime = lifetime
         self.refresh = refresh
-
-
-Upstreams: TypeAlias = "Sequence[Spec] | Upstream | str | os.PathLike[str] | TextIO"
-"""What a Resolver takes in first place: upstreams, or a resolv.conf."""
 
 
 class Resolver(dns.asyncresolver.Resolver):
@@ -280,7 +276,9 @@ class Resolver(dns.asyncresolver.Resolver):
         stack = self._bind(backend)
         lifetime = self.lifetime if lifetime is None else lifetime
         config.check_timeout("lifetime", lifetime)
-        way = (tcp, source, source_port)
+        way = ANY_WAY
+        if tcp or source or source_port:
+            way = (tcp, source, source_port)
         call = _Call(stack, way, stale, stack.loop.time(), lifetime, refresh=refresh)
         denied: dict[dns.name.Name, Served] | None = None
         candidates, relative = self._candidates(qname, search)
@@ -324,7 +322,7 @@ class Resolver(dns.asyncresolver.Resolver):
             started=call.started,
             until=call.started + call.lifetime,
             refresh=call.refresh,
-            variant=b"" if call.way == ANY_WAY else repr(call.way).encode(),
+            variant=b"" if call.way is ANY_WAY else repr(call.way).encode(),
         )
 
     def _candidates(
