@@ -52,6 +52,11 @@ class Answer(dns.resolver.Answer):
     """
 
     path: AnswerPath
+    # What most answers do without.
+    _since: tuple[Attempt, ...] = ()
+    _stale_ttl: int = 0
+    _detail: str = ""
+    _on_parse: Callable[[Question, Reply, int], None] | None = None
 
     def __init__(  # dnspython's parses at once: not called
         self,
@@ -83,12 +88,15 @@ class Answer(dns.resolver.Answer):
         self._reply = reply
         self._source = source
         self._learnt = learnt
-        self._clock: Callable[[], float] | None = clock
-        self._since = since
-        self._stale_ttl = stale_ttl
-        self._detail = detail
-        self._on_parse = on_parse
+        self._clock = clock
+        if on_parse is not None:
+            self._on_parse = on_parse
+        if since:
+            self._since = since
+        if detail:
+            self._detail = detail
         if stale_ttl:
+            self._stale_ttl = stale_ttl
             self.expiration = time.time() + stale_ttl
 
     def __getattr__(self, attr: str) -> Any:

@@ -53,24 +53,20 @@ def suspend_clock() -> Callable[[], float]:
 class _Call:
     """One caller's options, for all the names that are tried for it."""
 
-    __slots__ = ("lifetime", "refresh", "stack", "stale", "started", "way")
+    __slots__ = (
+        "denied", "lifetime", "rdclass", "rdtype", "refresh", "stack", "stale",
+        "started", "way",
+    )  # fmt: skip
 
-    def __init__(
-        self,
-        stack: Stack,
-        way: Way,
-        stale: StalePolicy,
-        started: float,
-        lifetime: float,
-        *,
-        refresh: bool,
-    ) -> None:
-        self.stack = stack
-        self.way = way
-        self.stale = stale
-        self.started = started
-        self.lifetime = lifetime
-        self.refresh = refresh
+    rdtype: dns.rdatatype.RdataType
+    rdclass: dns.rdataclass.RdataClass
+    stack: Stack
+    way: Way
+    stale: StalePolicy
+    started: float  # loop time
+    lifetime: float
+    refresh: bool
+    denied: tuple[tuple[dns.name.Name, Served], ...]  # candidates that do not exist
 
 
 class Resolver(dns.asyncresolver.Resolver):
@@ -252,40 +248,12 @@ class Resolver(dns.asyncresolver.Resolver):
                         self._store.hits += 1
                         entry.used = True
                         return answer
-        return await self._resolve(
-            qname, rdtype, rdclass, tcp, source, raise_on_no_answer, source_port,
-            lifetime, search, backend, _stale_policy(stale, self._stale), refresh,
-        )  # fmt: skip
-
-    async def _resolve(
-        self,
-        qname: dns.name.Name | str,
-        rdtype: dns.rdatatype.RdataType | str,
-        rdclass: dns.rdataclass.RdataClass | str,
-        tcp: bool,
-        source: str | None,
-        raise_on_no_answer: bool,
-        source_port: int,
-        lifetime: float | None,
-        search: bool | None,
-        backend: Backend | None,
-        stale: StalePolicy,
-        refresh: bool,
-    ) -> Answer:
-        rdtype_, rdclass_ = _check_types(rdtype, rdclass)
-        stack = self._bind(backend)
-        lifetime = self.lifetime if lifetime is None else lifetime
-        config.check_timeout("lifetime", lifetime)
-        way = ANY_WAY
-        if tcp or source or source_port:
-            way = (tcp, source, source_port)
-        call = _Call(stack, way, stale, stack.loop.time(), lifetime, refresh=refresh)
-        denied: dict[dns.name.Name, Served] | None = None
+        call = self._begin(
+            rdtype, rdclass, tcp, source, source_port, lifetime, backend, stale, refresh
+        )
         candidates, relative = self._candidates(qname, search)
         for name in candidates:
-            wire_name = name if isinstance(name, bytes) else wire.name_to_wire(name)
-            view = stack.view(wire_name, relative=relative)
-            question = self._question(wire_name, rdtype_, rdclass_, view)
+            question, view = self._question(name, relative, call)
             served: Served | asyncio.Future[Served] | None = None
             try:
                 served = self._ask(question, view, call)
@@ -293,20 +261,54 @@ class Resolver(dns.asyncresolver.Resolver):
                     served = await served
             except UpstreamError as error:
                 served = None  # it holds the error, whose traceback holds this frame
-                raise self._failure(question, error, lifetime) from error
-            kind = served.entry.reply.kind
-            if kind is Kind.NXDOMAIN:
-                denied = {**(denied or {}), question.name: served}
-                continue
-            if kind is Kind.YXDOMAIN:
-                raise errors.YXDOMAIN(self._path(served))
-            answer = self._answer(question, served, stale)
-            if kind is Kind.NODATA and raise_on_no_answer:
-                raise errors.NoAnswer(answer.path, response=answer.response)
-            if served.source is Source.CACHE and kind is Kind.DATA:
-                self._remember(qname, rdtype, search, rdclass_, served.entry)
-            return answer
-        raise self._nxdomain(denied or {})
+                raise self._failure(question, error, call.lifetime) from error
+            answer = self._conclude(question, served, call, raise_on_no_answer)
+            if answer is not None:
+                if served.source is Source.CACHE and not search:
+                    self._remember(qname, rdtype, question, served.entry)
+                return answer
+        raise self._nxdomain(call)
+
+    def _begin(
+        self,
+        rdtype: dns.rdatatype.RdataType | str,
+        rdclass: dns.rdataclass.RdataClass | str,
+        tcp: bool,
+        source: str | None,
+        source_port: int,
+        lifetime: float | None,
+        backend: Backend | None,
+        stale: StalePolicy | bool | None,
+        refresh: bool,
+    ) -> _Call:
+        call = _Call()
+        call.rdtype, call.rdclass = _check_types(rdtype, rdclass)
+        call.stack = stack = self._bind(backend)
+        call.lifetime = self.lifetime if lifetime is None else lifetime
+        config.check_timeout("lifetime", call.lifetime)
+        call.way = ANY_WAY
+        if tcp or source or source_port:
+            call.way = (tcp, source, source_port)
+        call.stale = self._stale if stale is None else _stale_policy(stale)
+        call.started = stack.loop.time()
+        call.refresh = refresh
+        call.denied = ()
+        return call
+
+    def _conclude(
+        self, question: Question, served: Served, call: _Call, raise_on_no_answer: bool
+    ) -> Answer | None:
+        """The answer for one candidate; None where there is no such name."""
+        kind = served.entry.reply.kind
+        if kind is Kind.NXDOMAIN:
+            call.denied += ((question.name, served),)
+            return None
+        if kind is Kind.YXDOMAIN:
+            raise errors.YXDOMAIN(self._path(served))
+        answer = self._answer(question, served, call.stale)
+        if kind is Kind.NODATA and raise_on_no_answer:
+            raise errors.NoAnswer(answer.path, response=answer.response)
+        return answer
 
     def _ask(
         self, question: Question, view: View, call: _Call
@@ -336,17 +338,19 @@ class Resolver(dns.asyncresolver.Resolver):
         return self._get_qnames_to_try(qname, search), not qname.is_absolute()
 
     def _question(
-        self,
-        name: bytes,
-        rdtype: dns.rdatatype.RdataType,
-        rdclass: dns.rdataclass.RdataClass,
-        view: View,
-    ) -> Question:
+        self, candidate: bytes | dns.name.Name, relative: bool, call: _Call
+    ) -> tuple[Question, View]:
+        """The question for a candidate, and who is asked."""
+        name = candidate
+        if not isinstance(name, bytes):
+            name = wire.name_to_wire(name)
+        view = call.stack.view(name, relative=relative)
+        rdtype, rdclass = call.rdtype, call.rdclass
         if self._plain is None:
             self._plain = self._read_flags()
         plain, dnssec_ok, checking_disabled = self._plain
         if plain:
-            return wire.make_question(
+            question = wire.make_question(
                 name,
                 rdtype,
                 rdclass,
@@ -354,6 +358,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 checking_disabled=checking_disabled,
                 view=view.tag,
             )
+            return question, view
         flags = dns.flags.RD if self.flags is None else self.flags
         query = dns.message.make_query(
             dns.name.from_wire(name, 0)[0], rdtype, rdclass, flags=flags
@@ -366,7 +371,7 @@ class Resolver(dns.asyncresolver.Resolver):
             min(self.payload or wire.UDP_PAYLOAD, wire.MAX_UDP_PAYLOAD),
             options=self.ednsoptions,
         )
-        return wire.custom_question(query, view.tag)
+        return wire.custom_question(query, view.tag), view
 
     def _read_flags(self) -> tuple[bool, bool, bool]:
         """Whether queries are as we build them; with DO; with CD."""
@@ -404,22 +409,21 @@ class Resolver(dns.asyncresolver.Resolver):
         self,
         qname: dns.name.Name | str,
         rdtype: dns.rdatatype.RdataType | str,
-        search: bool | None,
-        rdclass: dns.rdataclass.RdataClass,
+        question: Question,
         entry: Entry,
     ) -> None:
         """Put a cached answer where `resolve` finds it by the text of its name."""
-        if not isinstance(qname, str) or search or rdclass != _IN:
+        if not isinstance(qname, str) or question.rdclass != _IN:
             return
-        if self.use_search_by_default or entry.answer is None:
+        if self.use_search_by_default or entry.reply.kind is not Kind.DATA:
             return
-        if entry.text and entry.text[0] is self._hot.get(entry.question.rdtype):
+        if entry.text and entry.text[0] is self._hot.get(question.rdtype):
             return
         spelling: Any = rdtype
         if spelling not in self._hot:
             if len(self._hot) >= _MAX_SPELLINGS:
                 return
-            self._hot[spelling] = self._hot.setdefault(entry.question.rdtype, {})
+            self._hot[spelling] = self._hot.setdefault(question.rdtype, {})
         table, text = self._hot[spelling], qname.lower()
         table[text] = entry
         entry.text = (table, text)
@@ -437,13 +441,14 @@ class Resolver(dns.asyncresolver.Resolver):
             self._clock,
         )
 
-    def _nxdomain(self, denied: Mapping[dns.name.Name, Served]) -> errors.NXDOMAIN:
+    def _nxdomain(self, call: _Call) -> errors.NXDOMAIN:
+        """All candidates were denied."""
         responses = {
             name: dns.message.from_wire(served.entry.reply.wire)
-            for name, served in denied.items()
+            for name, served in call.denied
         }
-        path = self._path(list(denied.values())[-1])
-        return errors.NXDOMAIN(path, qnames=list(denied), responses=responses)
+        path = self._path(call.denied[-1][1])
+        return errors.NXDOMAIN(path, qnames=list(responses), responses=responses)
 
     def _failure(
         self, question: Question, error: UpstreamError, lifetime: float
@@ -562,11 +567,7 @@ def _check_types(
     return rdtype, rdclass
 
 
-def _stale_policy(
-    stale: StalePolicy | bool | None, default: StalePolicy | None = None
-) -> StalePolicy:
-    if stale is None and default is not None:
-        return default
+def _stale_policy(stale: StalePolicy | bool) -> StalePolicy:
     if isinstance(stale, StalePolicy):
         return stale
     if isinstance(stale, bool):
