@@ -68,7 +68,7 @@ async def hits(port: int, rounds: int, names: int, asks: int) -> dict[str, float
 
 async def misses(port: int, rounds: int, asks: int, *, read: bool) -> dict[str, float]:
     """µs of CPU per miss over UDP, 50 at a time."""
-    asking, ours = peers(port, cached=False, read=read)
+    asking, ours = peers(port, cached=True, read=read)
     took: dict[str, list[float]] = {peer: [] for peer in asking}
     async with ours:
         for ask in asking.values():
