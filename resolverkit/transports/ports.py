@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,6 +208,7 @@ class _Datagrams(asyncio.DatagramProtocol, Generic[_Asked]):
         self._lose = lose
         self._waiting: list[bytes] = []  # until the transport is there
         self._transport: asyncio.DatagramTransport | None = None
+        self._closed = False
         self._opening = loop.create_task(self._open(loop), context=Context())
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -222,19 +223,20 @@ class _Datagrams(asyncio.DatagramProtocol, Generic[_Asked]):
             self._transport.sendto(data)
 
     def close(self) -> None:
-        """Close the socket."""
-        self._opening.cancel()
-        if self._transport is None:
-            self._port.sock.close()
-        else:
-            self._transport.close()
+        """Close the socket, as soon as the transport that owns it is there."""
+        self._closed = True
+        if self._transport is not None:
+            self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # Not every loop's own class is a subclass of asyncio's.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        if self._closed:
+            self._transport.abort()
+            return
         waiting, self._waiting = self._waiting, []
         for data in waiting:
-            transport.sendto(data)
+            self._transport.sendto(data)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         self._take(self._port, data)
