@@ -75,6 +75,7 @@ class Do53:
         self._source = source
         self._source_port = source_port
         self._locate = locate
+        self._locating: asyncio.Future[None] | None = None
         self._ports: Ports[_Asked] | None = None
         self._outstanding = 0
         self._edns_after = float("-inf")
@@ -126,11 +127,17 @@ class Do53:
 
     async def _locate_and_query(self, question: Question) -> Reply:
         """Find the server's own address first, by way of other upstreams."""
+        if self._locating is None or self._locating.done():
+            self._locating = asyncio.ensure_future(self._find_server())
+        # Shared, and not the loser's of a race to cancel: the next question needs it.
+        await asyncio.shield(self._locating)
+        return await self.query(question)
+
+    async def _find_server(self) -> None:
         if self._locate is None:
             raise NetworkError(f"the address of {self.endpoint.name} is not known")
         address = await self._locate()
         self.endpoint = replace(self.endpoint, address=address)
-        return await self.query(question)
 
     def resend(self, future: asyncio.Future[Reply]) -> bool:
         """Send a pending question once more, from the same port and with the same id.
@@ -322,5 +329,8 @@ class Do53:
             self._ports.close()
         if self._timeouts is not None:
             self._timeouts.clear()
+        if self._locating is not None:
+            self._locating.cancel()
+            await asyncio.wait([self._locating])
         if self._tcp is not None:
             await self._tcp.aclose()
