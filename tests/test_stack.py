@@ -80,5 +80,5 @@ def test_its_last_good_address_outlives_those_who_knew_it():
 
 
 def test_alone_it_is_refused_at_once():
-    with pytest.raises(ConfigurationError, match="add .address=IP"):
+    with pytest.raises(ConfigurationError, match=r"add \?address=IP"):
         Resolver(["https://dns.example.net/dns-query"], False)
