@@ -262,8 +262,7 @@ class Memory:
         ):
             return entry  # it says nothing of other entries
         if reply.soa or not reply.denial or is_chosen_block(reply):
-            alias = question.rdtype == _CNAME and reply.kind is Kind.DATA
-            if alias or reply.final != name:  # RFC 8767 section 7
+            if reply.kind is Kind.DATA or reply.final != name:  # RFC 8767 section 7
                 for owner in reply.aliases or (name,):
                     self._evict_at(owner, question, direct=True)
             if reply.kind is Kind.NXDOMAIN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -69,7 +70,7 @@ class Stack:
         self._cache = cache
         cache.bind(loop)
         self._options = (
-            type(options._nameservers)(options._nameservers),  # type: ignore[call-arg]
+            copy.copy(options._nameservers),  # may change in place
             options.port,
             dict(options.nameserver_ports),
             options.timeout,

@@ -1,4 +1,4 @@
-"""DESIGN.md section 4: imports go one way, and what is heavy loads on first use."""
+"""Imports go one way (ARCHITECTURE.md), and what is heavy loads on first use."""
 
 from __future__ import annotations
 

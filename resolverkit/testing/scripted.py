@@ -22,7 +22,7 @@ Steps: TypeAlias = Step | Sequence[Step]
 Script: TypeAlias = Steps | Mapping[str, Steps] | Callable[[Question, int], Step]
 
 MAX_SENDS = 3
-"""Packets per question, address and transport (DESIGN section 5.3)."""
+"""Packets per question, address and transport (RFC 9520 section 3.1)."""
 
 
 class ScriptedUpstream:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resolverkit.testing.records import EdeLike
 
 TIMEOUT = 2.0
-"""Seconds after which a transport ends an attempt (DESIGN section 3)."""
+"""Seconds after which a transport ends an attempt, by default."""
 
 
 @dataclass(frozen=True, slots=True)
