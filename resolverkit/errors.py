@@ -4,6 +4,7 @@
 
     ResolverKitError
     ├── ConfigurationError (ValueError)   the program asked for something impossible
+    ├── StoreError                        a store cannot be used; memory goes on
     └── UpstreamError                     one question, one upstream, no usable reply
         ├── QueryTimeout                  nothing valid arrived in time
         ├── NetworkError                  no route, refused, reset, TLS or HTTP failure
@@ -34,6 +35,10 @@ class ResolverKitError(Exception):
 
 class ConfigurationError(ResolverKitError, ValueError):
     """An option, URL or file that cannot be used; the message says what is allowed."""
+
+
+class StoreError(ResolverKitError):
+    """A store cannot be used now; the message names it and says why."""
 
 
 class UpstreamError(ResolverKitError):

@@ -1,0 +1,1 @@
+"""Second tiers behind the memory: they keep the last known good elsewhere."""

@@ -1,0 +1,166 @@
+"""Records: what a store keeps, and what of it is believed when it comes back."""
+
+from __future__ import annotations
+
+import json
+
+import dns.message
+import dns.rrset
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from virtual import question
+
+from resolverkit.errors import BadReply
+from resolverkit.model import Attempt, Endpoint, Kind, Outcome
+from resolverkit.record import (
+    Record,
+    Said,
+    aged,
+    check_key,
+    from_json,
+    reply_of,
+    said_by,
+    said_from_text,
+    said_to_text,
+    to_json,
+)
+from resolverkit.wire import question_of
+
+SAID = Said("tls://192.0.2.1", "dot", "example", "192.0.2.1", 853, 0.012)
+
+
+def wire(*records, name="www.example.com"):
+    query = dns.message.make_query(name, "A", id=7)
+    reply = dns.message.make_response(query)
+    for text in records or (f"{name}. 60 IN A 192.0.2.80",):
+        owner, ttl, rdclass, rdtype, *rest = text.split()
+        reply.answer.append(
+            dns.rrset.from_text(owner, int(ttl), rdclass, rdtype, " ".join(rest))
+        )
+    return reply.to_wire()
+
+
+def record(**changes):
+    given = Record(question().key, wire(), 60, 5.0, None, SAID)
+    return given._replace(**changes)
+
+
+def test_a_record_gives_back_the_reply_and_who_said_it():
+    reply = reply_of(record())
+    assert reply.kind is Kind.DATA
+    assert reply.ttl == 60
+    assert reply.winner.upstream == "tls://192.0.2.1"
+    assert reply.winner.elapsed == 0.012
+    assert said_by(reply.winner) == SAID
+    assert reply.attempts == (reply.winner,)
+
+
+def test_a_record_is_fresh_for_no_longer_than_its_message_says():
+    assert reply_of(record(ttl=86_400)).ttl == 60
+    assert reply_of(record(ttl=10)).ttl == 10
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wire": b""},
+        {"wire": b"\0" * 40},
+        {"wire": wire()[:-3]},
+        {"key": question("other.example.com").key},
+        {"key": b""},
+        {"key": b"\x03www"},
+        {"key": b"\x40" + b"a" * 64 + b"\0" + b"\0\1\0\1\0"},
+        {"key": question().key.replace(b"www", b"WWW")},
+    ],
+)
+def test_a_record_that_is_no_answer_to_its_key_is_refused(changes):
+    with pytest.raises((BadReply, ValueError)):
+        reply_of(record(**changes))
+
+
+def test_a_record_of_a_denial_is_refused():
+    message = dns.message.make_response(dns.message.make_query("www.example.com", "A"))
+    with pytest.raises(ValueError, match="NODATA"):
+        reply_of(record(wire=message.to_wire()))
+
+
+@pytest.mark.parametrize(
+    ("learnt", "age"),
+    [(1000.0, 0.0), (990.0, 10.0), (1001.0, 60.0), (1e12, 60.0)],
+)
+def test_a_date_in_the_future_is_stale_and_no_age_is_negative(learnt, age):
+    assert aged(learnt, 60, 1000.0) == age
+
+
+def test_json_lines_go_there_and_back():
+    line = json.dumps(to_json(record(denied=3.0, disputed=True)))
+    assert "www.example.com." in line
+    assert from_json(json.loads(line)) == record(denied=3.0, disputed=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"key": None}, "bytes"),
+        ({"key": "%"}, "base64|ase64"),
+        ({"ttl": -1}, "-1"),
+        ({"ttl": True}, "True"),
+        ({"ttl": 1.5}, "1.5"),
+        ({"age": float("nan")}, "nan"),
+        ({"age": "1"}, "'1'"),
+        ({"denied": -1}, "-1"),
+        ({"said": {"upstream": "x"}}, "'transport' is missing"),
+        ({"said": [1]}, "list indices"),
+        ({"said": {**SAID._asdict(), "port": 70_000}}, "70000"),
+        ({"said": {**SAID._asdict(), "operator": 7}}, "who gave"),
+    ],
+)
+def test_what_is_no_record_is_refused_with_the_reason(changes, why):
+    with pytest.raises(ValueError, match=why):
+        from_json({**to_json(record()), **changes})
+
+
+def test_a_field_that_is_missing_is_named():
+    value = to_json(record())
+    del value["ttl"]
+    with pytest.raises(ValueError, match="'ttl' is missing"):
+        from_json(value)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.sampled_from([*to_json(record())]), JSON) | JSON)
+def test_any_json_is_a_record_or_a_value_error(value):
+    try:
+        from_json(value)
+    except ValueError:
+        return
+    raise AssertionError(value)
+
+
+@given(st.binary(max_size=300))
+def test_any_key_is_one_or_a_value_error(key):
+    try:
+        check_key(key)
+    except ValueError:
+        return
+    assert question_of(key).key == key
+
+
+def test_who_said_it_goes_there_and_back_as_text():
+    assert said_from_text(said_to_text(SAID)) == SAID
+    for text in ("", "[]", "{}", "null", "[1,2,3,4,5,6]"):
+        with pytest.raises(ValueError, match=r"."):
+            said_from_text(text)
+
+
+def test_nobody_known_said_it():
+    assert said_by(None) == Said()
+    assert reply_of(record(said=Said())).winner is None
+    winner = Attempt(Endpoint("a"), 0.0, 0.5, Outcome.DATA)
+    assert said_by(winner) == Said("a", "", "", "", 0, 0.5)
