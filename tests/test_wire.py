@@ -293,6 +293,20 @@ def test_a_query_of_the_caller_s_own_keeps_its_options_and_is_not_padded():
     assert question.wire_name == wire.text_to_wire("a.example")
 
 
+def test_a_query_has_exactly_one_question_and_id_0():
+    """RFC 9619 section 4; transports other than DoH put an id of their own there."""
+    own = dns.message.make_query("a.example.", "A", use_edns=0, options=[])
+    for question in (ask(), ask(dnssec_ok=True), wire.custom_question(own)):
+        for data in (
+            question.wire,
+            wire.padded(question),
+            wire.without_edns(question),
+        ):
+            assert data[:2] == b"\0\0"
+            assert data[4:6] == b"\0\1"
+            assert len(dns.message.from_wire(data).question) == 1
+
+
 def test_rd_0_is_kept():
     query = dns.message.make_query("a.example.", "A", flags=0)
     question = wire.custom_question(query)
@@ -559,6 +573,7 @@ def chain(links, data=True):
 
 
 def test_a_chain_of_eleven_links_passes_in_any_order():
+    """A graph and not a list (RFC 1034 section 3.6.2 promises no order)."""
     reply = read(ask("n0.example."), chain(11))
     assert (reply.kind, reply.ttl) == (Kind.DATA, 90)
     assert reply.final == wire.text_to_wire("n11.example")
@@ -764,6 +779,32 @@ def test_refused(data):
         wire.read_reply(ask(), data)
     assert str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [0, 2, 257])
+def test_a_reply_has_exactly_one_question(count):
+    """RFC 9619 section 4."""
+    question = ask()
+    again = question.wire[12 : question.end] * max(0, min(count, 2) - 1)
+    data = raw(question, [again, A], counts=(count, 1, 0, 0))
+    assert wire.mismatch(question, data) == "not exactly one question"
+    with pytest.raises(BadReply, match="not exactly one question"):
+        wire.read_reply(question, data)
+
+
+def test_what_a_truncated_reply_holds_is_not_read():
+    """RFC 7766 section 5: it is asked for again, and nothing of it is kept."""
+    data = bytearray(raw(ask(), [A]))
+    assert wire.read_reply(ask(), bytes(data)).kind is Kind.DATA
+    data[2] |= 2
+    with pytest.raises(BadReply, match="truncated"):
+        wire.read_reply(ask(), bytes(data))
+
+
+def test_a_keepalive_option_in_a_reply_does_no_harm():
+    """RFC 7828: we never ask for it, but a server may say it all the same."""
+    data = raw(ask(), [A], additional=[opt(b"\0\x0b\0\2\0\x64")])
+    assert wire.read_reply(ask(), data).kind is Kind.DATA
 
 
 def test_what_the_refused_ones_were_made_from_is_accepted():

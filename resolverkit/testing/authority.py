@@ -82,6 +82,16 @@ class Authority:
         self.present = True
         self.queries = 0
         self._negative_ttl = negative_ttl
+        self.replace(records)
+
+    def replace(
+        self, records: Iterable[str] | Mapping[str, str | Iterable[str]]
+    ) -> None:
+        """Put these records in the place of all data.
+
+        Args:
+            records: as for the class.
+        """
         self._sets: dict[tuple[Name, RdataType], RRset] = {}
         self._add_zone(dns.name.root)
         sets: dict[tuple[Name, RdataType], RRset] = {}
@@ -144,9 +154,9 @@ class Authority:
         # A name that only has names below it exists, without data (RFC 8020).
         exists = any(owner.is_subdomain(name) for owner, _ in self._sets)
         rcode = dns.rcode.NOERROR if exists else dns.rcode.NXDOMAIN
-        return Lookup(rcode, tuple(chain), (self._negative_soa(name),))
+        return Lookup(rcode, tuple(chain), (self.soa(name),))
 
-    def _negative_soa(self, name: Name) -> RRset:
+    def soa(self, name: Name) -> RRset:
         """The zone's SOA with the TTL of a denial (RFC 2308 section 3)."""
         while (found := self._sets.get((name, dns.rdatatype.SOA))) is None:
             name = name.parent()
@@ -156,7 +166,7 @@ class Authority:
 
     def _put(self, rrset: RRset) -> None:
         self._sets[rrset.name, rrset.rdtype] = rrset
-        if self._negative_soa(rrset.name).name == dns.name.root:
+        if self.soa(rrset.name).name == dns.name.root:
             self._add_zone(rrset.name.split(min(3, len(rrset.name)))[1])
 
     def _add_zone(self, apex: Name) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -23,6 +23,9 @@ class Fault:
         loss: share of the replies, 0 to 1, that are lost, by the upstream's own seed.
         rcode: reply with this code and no records.
         ede: extended DNS error that goes with `rcode`: a code, or ``(code, text)``.
+        soa: the SOA record of the zone goes with `rcode`, as with a real denial.
+        names: names, without a final dot, that `rcode` is for; all if there are none.
+        cut_off: it cannot reach the authority, and has nothing but its cache.
         lame: denials come without SOA; data is denied too.
         garbage: random octets come before each reply, and over DoH in its place.
         wrong_id: a forged reply with another id comes before each reply, likewise.
@@ -39,6 +42,9 @@ class Fault:
     loss: float = 0.0
     rcode: int | None = None
     ede: EdeLike = None
+    soa: bool = False
+    names: Collection[str] = ()
+    cut_off: bool = False
     lame: bool = False
     garbage: bool = False
     wrong_id: bool = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dns.flags
 import dns.message
+import dns.opcode
 import dns.rcode
 import dns.rrset
 
@@ -16,7 +17,7 @@ from resolverkit.testing.records import ede_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from dns.message import Message, QueryMessage
+    from dns.message import Message
     from dns.name import Name
     from dns.rdatatype import RdataType
 
@@ -37,14 +38,22 @@ class Forwarder:
         outage: what to do when the authority has vanished.
         ede: extended DNS error of a SERVFAIL then.
         seed: of the randomness in faults.
+        validates: data is secure, and told to be where the query asks for that.
     """
 
     def __init__(
-        self, authority: Authority, outage: Outage, ede: EdeLike, seed: int
+        self,
+        authority: Authority,
+        outage: Outage,
+        ede: EdeLike,
+        seed: int,
+        *,
+        validates: bool = False,
     ) -> None:
         self._authority = authority
         self._outage = outage
         self._ede = ede
+        self._validates = validates
         self._random = random.Random(seed)
         self._cache: dict[tuple[Name, RdataType], tuple[Lookup, float]] = {}
 
@@ -53,7 +62,7 @@ class Forwarder:
         self._cache.clear()
 
     def messages(
-        self, query: QueryMessage, fault: Fault, now: float, *, datagram: bool
+        self, query: Message, fault: Fault, now: float, *, datagram: bool
     ) -> Iterator[bytes]:
         """All that comes back for one query, forged messages first."""
         if fault.silent or fault.close_after == 0:
@@ -74,23 +83,34 @@ class Forwarder:
             yield _forge(message)
         yield message
 
-    def _reply(self, query: QueryMessage, fault: Fault, now: float) -> Message | None:
+    def _reply(self, query: Message, fault: Fault, now: float) -> Message | None:
         if fault.no_edns and query.edns >= 0:
             reply = _respond(query, Lookup(dns.rcode.FORMERR))
             reply.use_edns(False)
             return reply
-        if fault.rcode is not None:
-            return _respond(query, Lookup(dns.rcode.Rcode(fault.rcode)), fault.ede)
+        refusal = _refusal(query)
+        if refusal is not None:
+            return _respond(query, Lookup(refusal))
+        asked = query.question[0]
+        if fault.rcode is not None and _concerns(fault, asked.name):
+            soa = (self._authority.soa(asked.name),) if fault.soa else ()
+            said = Lookup(dns.rcode.Rcode(fault.rcode), authority=soa)
+            return _respond(query, said, fault.ede)
         if fault.lame:
             return _respond(query, Lookup(dns.rcode.NOERROR))
-        found = self._find(query.question[0].name, query.question[0].rdtype, now)
+        found = self._find(asked.name, asked.rdtype, now, cut_off=fault.cut_off)
         if found is not None:
-            return _respond(query, found)
+            reply = _respond(query, found)
+            if self._validates and found.answer and _wants_ad(query):
+                reply.flags |= dns.flags.AD
+            return reply
         if self._outage == "silent":
             return None
         return _respond(query, Lookup(dns.rcode.SERVFAIL), self._ede)
 
-    def _find(self, name: Name, rdtype: RdataType, now: float) -> Lookup | None:
+    def _find(
+        self, name: Name, rdtype: RdataType, now: float, *, cut_off: bool
+    ) -> Lookup | None:
         """The answer at loop time `now`; None if it is not known and cannot be."""
         known = self._cache.get((name, rdtype))
         if known is not None:
@@ -98,10 +118,32 @@ class Forwarder:
             if now < learnt + lookup.ttl:
                 return _aged(lookup, int(now - learnt))
             del self._cache[name, rdtype]
-        fresh = self._authority.ask(name, rdtype)
+        fresh = None if cut_off else self._authority.ask(name, rdtype)
         if fresh is not None:
             self._cache[name, rdtype] = (fresh, now)
         return fresh
+
+
+def _refusal(query: Message) -> dns.rcode.Rcode | None:
+    """What is said to a query that is none of ours; silence would be a loss (RFC 8906).
+
+    RFC 8906 section 3, RFC 9619 section 4, RFC 6891 section 6.1.3.
+    """
+    if query.opcode() != dns.opcode.QUERY:
+        return dns.rcode.NOTIMP
+    if len(query.question) != 1:
+        return dns.rcode.FORMERR
+    return dns.rcode.BADVERS if query.edns > 0 else None
+
+
+def _concerns(fault: Fault, name: Name) -> bool:
+    text = name.to_text(omit_final_dot=True).lower()
+    return not fault.names or text in fault.names
+
+
+def _wants_ad(query: Message) -> bool:
+    """RFC 6840 section 5.8: AD is for those who ask with DO or AD."""
+    return bool(query.flags & dns.flags.AD or query.ednsflags & dns.flags.DO)
 
 
 def _aged(lookup: Lookup, seconds: int) -> Lookup:
@@ -113,10 +155,11 @@ def _aged(lookup: Lookup, seconds: int) -> Lookup:
     return Lookup(lookup.rcode, answer, authority)
 
 
-def _respond(query: QueryMessage, lookup: Lookup, ede: EdeLike = None) -> Message:
+def _respond(query: Message, lookup: Lookup, ede: EdeLike = None) -> Message:
     """The reply that carries what was found; OPT only where the query has one."""
     response = dns.message.make_response(query, recursion_available=True)
     response.flags |= query.flags & dns.flags.CD
+    del response.question[1:]  # RFC 9619 section 4
     response.answer.extend(lookup.answer)
     response.authority.extend(lookup.authority)
     if query.edns >= 0 and ede is not None:
@@ -125,7 +168,7 @@ def _respond(query: QueryMessage, lookup: Lookup, ede: EdeLike = None) -> Messag
     return response
 
 
-def _pack(response: Message, query: QueryMessage, datagram: bool) -> bytes:
+def _pack(response: Message, query: Message, datagram: bool) -> bytes:
     """The message as bytes; over UDP with TC where it does not fit."""
     if not datagram:
         return response.to_wire(max_size=65_535)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 from urllib.parse import quote
 
 import dns.exception
+import dns.flags
 import dns.message
 import dns.rdatatype
 
@@ -57,6 +58,7 @@ class LabUpstream:
         outage: ``"servfail"`` at once, or ``"silent"``, when the authority is gone.
         ede: extended DNS error of those SERVFAILs, such as 22 (No Reachable Authority).
         http: what a DoH server speaks, by ALPN.
+        validates: it validates DNSSEC, and all data is signed: AD for those who ask.
         seed: of the randomness in faults.
         clock: seconds, for TTLs; by default the loop's time.
 
@@ -78,6 +80,7 @@ class LabUpstream:
         outage: Outage = "servfail",
         ede: EdeLike = None,
         http: Http = "h2",
+        validates: bool = False,
         seed: int = 0,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -89,6 +92,7 @@ class LabUpstream:
         self.outage = outage
         self.ede = ede
         self.http = http
+        self.validates = validates
         self.fault = Fault()
         self.queries = 0
         self.by_name: Counter[str] = Counter()
@@ -123,7 +127,9 @@ class LabUpstream:
     async def _set_up(
         self, authority: Authority, certificates: Certificates | None
     ) -> None:
-        self._forwarder = Forwarder(authority, self.outage, self.ede, self._seed)
+        self._forwarder = Forwarder(
+            authority, self.outage, self.ede, self._seed, validates=self.validates
+        )
         self._server = self._make_server(certificates)
         self.port = 0
         await self.start()
@@ -160,7 +166,7 @@ class LabUpstream:
         """Take a query, and send what there is to send: nothing, or soon, or later.
 
         Args:
-            data: the query; whatever cannot be read gets no reply.
+            data: the query; what cannot be read, or is a response, gets no reply.
             send: sends one message back.
             datagram: it came over UDP.
         """
@@ -169,12 +175,14 @@ class LabUpstream:
             asked = query.question[0]
         except (dns.exception.DNSException, IndexError):
             return
+        if query.flags & dns.flags.QR:
+            return
         loop = asyncio.get_running_loop()
         name = asked.name.to_text().lower()
         self.queries += 1
         self.by_name[name] += 1
         self.log.append((loop.time(), name, dns.rdatatype.to_text(asked.rdtype)))
-        if self._forwarder is None or not isinstance(query, dns.message.QueryMessage):
+        if self._forwarder is None:
             return
         fault = self.fault
         now = loop.time() if self._clock is None else self._clock()

@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING
 
 from resolverkit import wire
 from resolverkit.deadlines import Timeouts
-from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailure
+from resolverkit.errors import (
+    BadReply,
+    NetworkError,
+    QueryTimeout,
+    ServerFailure,
+    UpstreamError,
+)
 from resolverkit.model import Attempt, Outcome, Reply
+from resolverkit.policy import FAILURE_TTL
 from resolverkit.transports.outcome import conclude, failed
 from resolverkit.transports.ports import Port, Ports
 from resolverkit.transports.reconnect import network_error
@@ -22,7 +29,6 @@ from resolverkit.upstream import Pending
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from resolverkit.errors import UpstreamError
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.stream import Tcp
 
@@ -76,6 +82,8 @@ class Do53:
         self._source_port = source_port
         self._locate = locate
         self._locating: asyncio.Future[None] | None = None
+        self._locate_after = float("-inf")
+        self._unknown: NetworkError | None = None  # until then
         self._ports: Ports[_Asked] | None = None
         self._outstanding = 0
         self._edns_after = float("-inf")
@@ -127,6 +135,9 @@ class Do53:
 
     async def _locate_and_query(self, question: Question) -> Reply:
         """Find the server's own address first, by way of other upstreams."""
+        assert self._loop is not None
+        if self._unknown is not None and self._loop.time() < self._locate_after:
+            raise network_error(self._unknown)
         if self._locating is None or self._locating.done():
             self._locating = asyncio.ensure_future(self._find_server())
         # Shared, and not the loser's of a race to cancel: the next question needs it.
@@ -136,7 +147,15 @@ class Do53:
     async def _find_server(self) -> None:
         if self._locate is None:
             raise NetworkError(f"the address of {self.endpoint.name} is not known")
-        address = await self._locate()
+        try:
+            address = await self._locate()
+        except UpstreamError as error:
+            # Nor is its name asked for again at once (RFC 9520 section 3.2).
+            assert self._loop is not None
+            self._unknown = network_error(error)
+            if not self._unknown.local:
+                self._locate_after = self._loop.time() + FAILURE_TTL
+            raise
         self.endpoint = replace(self.endpoint, address=address)
 
     def resend(self, future: asyncio.Future[Reply]) -> bool:

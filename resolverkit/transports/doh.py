@@ -23,6 +23,7 @@ from resolverkit.transports.tls import TlsOptions, make_context
 if TYPE_CHECKING:
     import ssl
 
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from aiohttp.abc import AbstractResolver
 
     from resolverkit.model import Endpoint, Question
@@ -153,6 +154,7 @@ class Http1:
             auto_decompress=False,
             skip_auto_headers=("User-Agent", "Accept-Encoding"),
             timeout=aiohttp.ClientTimeout(total=None),  # ours are the deadlines
+            middlewares=(_once,),
         )
         self._host = {"Host": owner.authority, "Accept": MEDIA_TYPE}
 
@@ -220,11 +222,14 @@ class Http1:
 
         if isinstance(error, aiohttp.ClientConnectorError):
             self.close()
-            cause = getattr(error, "certificate_error", None) or error.os_error
-            asked.fail(network_error(cause))
-        elif isinstance(error, (aiohttp.ServerDisconnectedError, OSError)):
-            # Most likely it closed an idle connection.
-            os_error = error if isinstance(error, OSError) else None
+            connect = getattr(error, "certificate_error", None) or error.os_error
+            asked.fail(network_error(connect))
+        elif isinstance(
+            error, (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError)
+        ):
+            # Most likely it closed an idle connection; or it broke off in mid-answer.
+            cause = error if isinstance(error, OSError) else error.__cause__
+            os_error = cause if isinstance(cause, OSError) else None
             self._owner.replay([asked], network_error(os_error))
         else:
             asked.fail(NetworkError(f"HTTP/1.1: {type(error).__name__}"))
@@ -261,6 +266,19 @@ class Http1:
         self.close()
         if self._ending is not None:
             await asyncio.wait((self._ending,))
+
+
+async def _once(request: ClientRequest, send: ClientHandlerType) -> ClientResponse:
+    """Keep aiohttp from sending a GET again by itself: we count (RFC 9520 3.1)."""
+    import aiohttp
+
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except aiohttp.ClientConnectionError as error:
+        cause = error if isinstance(error, OSError) else None
+        raise aiohttp.ClientConnectionError from cause
 
 
 def _read_url(url: str) -> tuple[str, str, str]:

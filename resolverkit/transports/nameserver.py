@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dns.asyncbackend
 import dns.exception
@@ -15,6 +15,8 @@ from resolverkit.model import Endpoint
 from resolverkit.transports.outcome import conclude, failed
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from resolverkit.model import Question, Reply
 
 
@@ -56,21 +58,17 @@ class ForeignNameserver:
         """Ask; see `Upstream.query`."""
         loop = asyncio.get_running_loop()
         started = loop.time()
-        source, source_port, tcp = self._way
         query = dns.message.from_wire(question.wire)
         assert isinstance(query, dns.message.QueryMessage)
         query.id = dns.message.Message().id  # dnspython draws a random one
         problem: UpstreamError
         cause: Exception
         try:
-            message = await self._nameserver.async_query(
-                query,
-                self._timeout,
-                source,
-                source_port,
-                tcp or self._nameserver.is_always_max_size(),
-                dns.asyncbackend.get_default_backend(),
-            )
+            try:
+                message = await self._ask(query, self._timeout, max_size=False)
+            except dns.message.Truncated:  # RFC 7766 section 5
+                left = started + self._timeout - loop.time()
+                message = await self._ask(query, left, max_size=True)
             wire = message.wire or message.to_wire()
             return conclude(question, wire, self.endpoint, started, loop.time())
         except UpstreamError:
@@ -85,6 +83,19 @@ class ForeignNameserver:
             problem = NetworkError(f"{type(error).__name__}: {error}")
             cause = error
         raise failed(problem, self.endpoint, started, loop.time()) from cause
+
+    def _ask(
+        self, query: dns.message.QueryMessage, timeout: float, *, max_size: bool
+    ) -> Coroutine[Any, Any, dns.message.Message]:
+        source, source_port, tcp = self._way
+        return self._nameserver.async_query(
+            query,
+            timeout,
+            source,
+            source_port,
+            max_size or tcp or self._nameserver.is_always_max_size(),
+            dns.asyncbackend.get_default_backend(),
+        )
 
     async def aclose(self) -> None:
         """Nothing is kept open."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 READ_BUFFER = 2 + 65_535 + 65_536
 """Octets: one frame that is not whole yet, and 64 KiB to read into."""
+IDLE_TIMEOUT = 60.0
+"""Seconds without a question after which we close a connection: who asks is to (RFC
+7766 section 6.2.3), and 60 s is what Unbound takes. It may be twice that."""
 CLOSE_TIMEOUT = 0.25
 """Seconds that the server has to answer a TLS close_notify."""
 
@@ -136,6 +139,30 @@ class Frames(Link):
         self._pending: dict[int, Asked] = {}
         self._unsent: dict[int, bytes] = {}
         self._ids: list[int] = []
+        self._idle: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands, TLS included."""
+        self._watch()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is over, whoever ended it."""
+        if self._idle is not None:
+            self._idle.cancel()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        """Look in a while whether it is of use; a timer per question would cost."""
+        self._idle = self._loop.call_later(
+            IDLE_TIMEOUT, self._close_if_idle, self.reads, context=self._context
+        )
+
+    def _close_if_idle(self, reads: int) -> None:
+        if self._pending or self.reads != reads:
+            self._watch()
+        else:
+            self.owner.retire(self, closing=True)
 
     def send(self, asked: Asked) -> None:
         """Put the question on its way, under an unused random id."""

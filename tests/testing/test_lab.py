@@ -461,7 +461,68 @@ def test_noise_gets_no_reply(authority):
             update = dns.message.make_query(WWW, "A")
             update.set_opcode(5)
             upstream.receive(update.to_wire(), sent.append)
+            response = dns.message.make_response(query())
+            upstream.receive(response.to_wire(), sent.append)
             assert sent == []
+
+    asyncio.run(main())
+
+
+NOERROR, FORMERR, NOTIMP, BADVERS = map(
+    dns.rcode.from_text, ("NOERROR", "FORMERR", "NOTIMP", "BADVERS")
+)
+
+
+def with_opcode(code):
+    made = query()
+    made.set_opcode(code)
+    return made
+
+
+def with_two_questions():
+    made = query()
+    made.question *= 2
+    return made
+
+
+def with_flag_z():
+    made = query()
+    made.flags |= 0x40
+    return made
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        (query(rdtype="TYPE65400"), NOERROR),
+        *[(with_opcode(code), NOTIMP) for code in (1, 2, 4, 6, 15)],
+        (query(use_edns=0, options=[dns.edns.GenericOption(65_001, b"x")]), NOERROR),
+        (query(use_edns=0, ednsflags=0x4000), NOERROR),
+        (query(use_edns=1), BADVERS),
+        (with_flag_z(), NOERROR),
+        (with_two_questions(), FORMERR),
+    ],
+    ids=[
+        "unknown type", *[f"opcode {code}" for code in (1, 2, 4, 6, 15)],
+        "unknown option", "unknown EDNS flag", "EDNS version 1", "flag Z",
+        "two questions",
+    ],
+)  # fmt: skip
+def test_what_is_unknown_is_answered_and_not_dropped(authority, message, code):
+    """RFC 8906 section 3, and for two questions RFC 9619 section 4: FORMERR."""
+
+    async def main():
+        async with Lab(authority) as lab:
+            sent = []
+            lab.upstreams[0].receive(message.to_wire(), sent.append, datagram=True)
+            (reply,) = map(dns.message.from_wire, sent)
+            assert reply.rcode() == code
+            assert (reply.id, reply.opcode()) == (message.id, message.opcode())
+            assert reply.question == message.question[:1]
+            assert not reply.flags & 0x40
+            assert reply.edns == (0 if message.edns >= 0 else -1)
+            assert not reply.options
+            assert bool(reply.answer) is (code == NOERROR)
 
     asyncio.run(main())
 
@@ -579,6 +640,16 @@ def test_doh_over_http2_faults(authority):
                 client.post(query())
                 await client.read(lambda: False)
                 assert client.terminated
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_taken_back_at_once_harms_no_other(authority):
+    async def main():
+        async with Lab(authority, ["doh"]) as lab, H2Client.connect(lab) as client:
+            client.h2.reset_stream(client.post(query()))
+            ((status, _),) = await client.get(client.post(query()))
+            assert status == 200
 
     asyncio.run(main())
 

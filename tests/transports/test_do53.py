@@ -23,6 +23,7 @@ from loopback import Server, answer, answer_all, ask, read_query, run, until
 from resolverkit import wire
 from resolverkit.errors import NetworkError, QueryTimeout, ServerFailure
 from resolverkit.model import Endpoint, Kind, Outcome
+from resolverkit.policy import FAILURE_TTL
 from resolverkit.transports import do53
 from resolverkit.transports import ports as pool
 from resolverkit.transports.do53 import MAX_SENDS, Do53
@@ -100,6 +101,12 @@ def question_end(query):
     return end + 5
 
 
+def with_type_and_class(reply, rdtype, rdclass):
+    """The same reply to another question."""
+    end = question_end(reply)
+    return reply[: end - 4] + struct.pack("!HH", rdtype, rdclass) + reply[end:]
+
+
 def has_opt(query):
     return len(query) > question_end(query)
 
@@ -115,10 +122,12 @@ def sockets():
 FORGERIES = {
     "another id": lambda q: bytes((q[0] ^ 1,)) + answer(q)[1:],
     "another name": lambda q: answer(q).replace(b"\3www", b"\3wwx"),
-    "another type": lambda q: answer(q)[: question_end(q) - 3] + b"\x1c\0\1",
+    "another type": lambda q: with_type_and_class(answer(q), 28, 1),
+    "another class": lambda q: with_type_and_class(answer(q), 1, 3),
     "no response": lambda q: q,
     "another opcode": lambda q: answer(q, flags=0xA180),
     "two questions": lambda q: answer(q)[:4] + b"\0\2" + answer(q)[6:],
+    "no question": lambda q: answer(q)[:4] + b"\0\0" + answer(q)[6:],
     "FORMERR without question": lambda q: q[:2] + b"\x81\x81" + bytes(8),
     "SERVFAIL without question": lambda q: q[:2] + b"\x81\x82" + bytes(8),
     "truncated, another name": lambda q: truncated(q).replace(b"\3www", b"\3wwx"),
@@ -134,6 +143,8 @@ FORGERIES = {
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
 def test_a_forged_datagram_is_dropped_and_the_real_one_awaited(forge):
+    """RFC 5452 section 9.1: id, name, type and class are those of the question."""
+
     def handle(query, send):
         send(forge(query))
         later(0.02, send, answer(query))
@@ -185,11 +196,13 @@ def test_forgeries_alone_end_in_a_timeout_that_tells_of_them():
     run(main)
 
 
-def test_datagrams_from_elsewhere_never_reach_a_question():
-    """Connected sockets: another port of the same host is somebody else."""
+@pytest.mark.parametrize("host", [HOST, "127.0.0.2"], ids=["port", "address"])
+def test_datagrams_from_elsewhere_never_reach_a_question(host):
+    """RFC 5452 section 9.1: the source is who was asked. Connected sockets see to it:
+    another port of the same host is somebody else."""
 
     async def main():
-        async with Udp(silent) as server, Udp(silent) as stranger:
+        async with Udp(silent) as server, Udp(silent, host) as stranger:
             client = server.client(timeout=0.2)
             asked = client.query(ask())
             await until(lambda: server.packets)
@@ -198,6 +211,73 @@ def test_datagrams_from_elsewhere_never_reach_a_question():
             with pytest.raises(QueryTimeout):
                 await asked
             assert client.dropped == 0
+            await client.aclose()
+
+    run(main)
+
+
+def test_a_reply_to_another_port_of_ours_is_no_reply():
+    """RFC 5452 section 9.1: the destination is the port that the question came from."""
+
+    async def main():
+        async with Udp(silent) as server:
+            client = server.client(timeout=0.2)
+            asked = [client.query(ask(name)) for name in ("a.example", "b.example")]
+            await server.received(2)
+            (one, first), (two, second) = server.packets
+            assert one != two
+            server.sock.sendto(answer(first), (HOST, two))
+            server.sock.sendto(answer(second), (HOST, one))
+            for future in asked:
+                with pytest.raises(QueryTimeout):
+                    await future
+            assert client.dropped == 2
+            await client.aclose()
+
+    run(main)
+
+
+def test_after_five_forgeries_the_real_answer_is_given():
+    """The lesson of TuDoor: "awaiting valid responses". Another id, another name,
+    garbage and FORMERR without the question are counted; another port, the kernel's."""
+
+    async def main():
+        async with Udp(silent) as server, Udp(silent) as stranger:
+            client = server.client()
+            asked = client.query(ask())
+            await until(lambda: server.packets)
+            port, query = server.packets[0]
+            stranger.sock.sendto(answer(query, ttl=1), (HOST, port))
+            kinds = "another id", "another name", "FORMERR without question", "garbage"
+            for kind in kinds:
+                server.sock.sendto(FORGERIES[kind](query), (HOST, port))
+            server.sock.sendto(answer(query), (HOST, port))
+            reply = await asked
+            assert reply.ttl == 300
+            assert reply.winner.dropped == client.dropped == len(kinds)
+            await client.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize("count", [0, 2, 256])
+def test_a_reply_without_exactly_one_question_is_ignored(count):
+    """RFC 9619 section 4: QDCOUNT is 1, or the wait goes on."""
+
+    def handle(query, send):
+        good = answer(query)
+        question = good[12 : question_end(good)]
+        records = good[question_end(good) :]
+        head = good[:4] + count.to_bytes(2, "big") + good[6:12]
+        send(head + question * min(count, 2) + records)
+        send(head + question + records)  # where the count alone is wrong
+        send(answer(query, ttl=77))
+
+    async def main():
+        async with Udp(handle) as server:
+            client = server.client()
+            reply = await client.query(ask())
+            assert (reply.ttl, reply.winner.dropped) == (77, 2)
             await client.aclose()
 
     run(main)
@@ -283,6 +363,8 @@ def test_a_failure_with_the_question_is_believed_at_once(code):
 
 
 def test_a_truncated_reply_is_asked_for_again_over_tcp():
+    """RFC 7766 section 5."""
+
     async def main():
         async with (
             Udp(lambda q, send: send(truncated(q))) as server,
@@ -296,6 +378,23 @@ def test_a_truncated_reply_is_asked_for_again_over_tcp():
                 assert (second.transport, second.outcome) == ("tcp", Outcome.DATA)
                 assert reply.winner is second
             assert tcp.connections == 1
+            await client.aclose()
+
+    run(main)
+
+
+def test_what_a_truncated_reply_holds_is_no_answer():
+    """TC: its records are never given, and so never kept, even where TCP fails."""
+
+    def handle(query, send):
+        reply = answer(query, ttl=1)
+        send(reply[:2] + b"\x83" + reply[3:])
+
+    async def main():
+        async with Udp(handle) as server:
+            client = server.client()
+            with pytest.raises(NetworkError, match="refused"):
+                await client.query(ask())
             await client.aclose()
 
     run(main)
@@ -363,6 +462,8 @@ def test_the_late_reply_of_a_cancelled_question_starts_no_tcp():
 
 
 def test_a_question_is_sent_again_with_the_same_port_and_id_and_thrice_at_most():
+    """RFC 9520 section 3.1."""
+
     async def main():
         async with Udp(silent) as server:
             client = server.client(timeout=0.3)
@@ -376,6 +477,27 @@ def test_a_question_is_sent_again_with_the_same_port_and_id_and_thrice_at_most()
             assert len(set(server.packets)) == 1
             assert not client.resend(asked)
             await client.aclose()
+
+    run(main)
+
+
+def test_without_edns_is_no_fourth_packet():
+    """RFC 9520 section 3.1: three packets, whatever the reason for each."""
+    held = []
+
+    async def main():
+        async with Udp(lambda q, send: held.append((q, send))) as server:
+            client = server.client()
+            asked = client.query(ask())
+            assert client.resend(asked)
+            assert client.resend(asked)
+            await until(lambda: len(held) == 3)
+            query, send = held[0]
+            send(rcode(query, dns.rcode.FORMERR))
+            with pytest.raises(ServerFailure, match="FORMERR"):
+                await asked
+            await client.aclose()
+            assert len(server.packets) == 3
 
     run(main)
 
@@ -491,6 +613,21 @@ def test_a_formerr_that_is_not_about_edns_is_a_failure(always):
 # --- ports and ids --------------------------------------------------------------------
 
 
+def test_simultaneous_questions_leave_from_different_ports():
+    """RFC 5452 section 9.2: for as long as there are ports for all."""
+
+    async def main():
+        async with Udp(silent) as server:
+            client = server.client()
+            for _ in range(64):
+                client.query(ask())
+            await server.received(64)
+            assert len({port for port, _ in server.packets}) == 64
+            await client.aclose()
+
+    run(main)
+
+
 def test_no_two_outstanding_questions_share_port_and_id():
     count = 3000
 
@@ -582,7 +719,10 @@ def chi_squared(values, bins):
 
 
 def test_ids_and_ports_look_uniform():
-    """Statistics with bounds that chance misses once in some 10^12 runs."""
+    """RFC 5452 section 9.2: unpredictable, from the largest range that there is.
+
+    Statistics with bounds that chance misses once in some 10^12 runs.
+    """
     count = 6400
 
     async def main():
@@ -863,6 +1003,31 @@ def test_a_host_name_that_cannot_be_located():
         assert not client.resend(asked)
         with pytest.raises(NetworkError, match="not known"):
             await asked
+        await client.aclose()
+
+    run(main)
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_host_name_that_cannot_be_located_is_not_asked_for_at_once(here):
+    """RFC 9520 section 3.2 holds for the names of upstreams as well."""
+    tries = []
+
+    async def nowhere():
+        tries.append(1)
+        raise NetworkError("the address of dns.example is not known", local=here)
+
+    async def main():
+        endpoint = Endpoint("udp://dns.example", "udp", port=53)
+        client = Do53(endpoint, locate=nowhere)
+        for _ in range(3):
+            with pytest.raises(NetworkError, match="not known"):
+                await client.query(ask())
+        assert len(tries) == (3 if here else 1)  # this machine's faults are not kept
+        client._locate_after -= FAILURE_TTL
+        with pytest.raises(NetworkError, match="not known"):
+            await client.query(ask())
+        assert len(tries) == (4 if here else 2)
         await client.aclose()
 
     run(main)

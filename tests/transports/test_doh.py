@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import struct
 from typing import Any
 
 import pytest
@@ -89,7 +90,9 @@ class Web:
                 for i in range(0, len(data), 16_384):
                     if peer.h2.local_flow_control_window(stream) < 16_384:
                         break
-                    peer.h2.send_data(stream, data[i : i + 16_384])
+                    part = data[i : i + 16_384]
+                    last = i + len(part) == len(data)
+                    peer.h2.send_data(stream, part, end_stream=last)
                 peer.flush()
             else:
                 peer.respond(stream, data, status, **fields)
@@ -168,6 +171,128 @@ def test_alpn_chooses_the_version_and_it_is_remembered(doh, version):
     run(main)
 
 
+@pytest.mark.parametrize("by_get", [False, True], ids=["POST", "GET"])
+def test_a_request_has_id_0_and_accepts_dns_messages(doh, version, by_get):
+    """RFC 8484 section 4.1."""
+
+    def respond(method, path, body):
+        if method == "GET":
+            text = path.partition("dns=")[2]
+            body = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        elif by_get:
+            return 405, {}, b""
+        queries.append(body)
+        return 200, DNS, answer(body)
+
+    async def main():
+        async with Web(version, respond) as server:
+            upstream = doh(server)
+            await asyncio.gather(*(upstream.query(ask()) for _ in range(3)))
+            await upstream.aclose()
+            for method, _, header, body in server.requests:
+                lower = {k.lower(): v for k, v in header.items()}
+                assert lower["accept"] == "application/dns-message"
+                if method == "POST":
+                    assert lower["content-type"] == "application/dns-message"
+                    assert body[12:29] == ask().wire[12:29]  # as it is, not in base64
+                else:
+                    assert "content-type" not in lower
+                    assert not body
+        assert len(queries) == 3
+        assert {query[:2] for query in queries} == {b"\0\0"}
+        assert by_get is ("GET" in {request[0] for request in server.requests})
+
+    queries = []
+    run(main)
+
+
+@pytest.mark.parametrize("name", ["a.example", "\\255\\254.\\251\\239\\190.example"])
+def test_get_carries_the_query_in_base64url_without_padding(doh, version, name):
+    """RFC 8484 sections 4.1 and 6: "-" and "_" for "+" and "/", and no "="."""
+    seen = []
+
+    def respond(method, path, body):
+        if method == "POST":
+            return 405, {}, b""
+        seen.append(path.partition("?dns=")[2])
+        return 200, DNS, answer(base64.urlsafe_b64decode(seen[-1] + "=="))
+
+    async def main():
+        async with Web(version, respond) as server:
+            upstream = doh(server)
+            await upstream.query(ask(name))
+            await upstream.aclose()
+        (text,) = seen
+        expected = base64.b64encode(wire.padded(ask(name))).decode()
+        assert expected.endswith("=")
+        assert text == expected.rstrip("=").replace("+", "-").replace("/", "_")
+        assert ("_" in text) is (name != "a.example")
+
+    run(main)
+
+
+@pytest.mark.parametrize("rcode", [0, 2, 3, 5])
+def test_any_response_code_of_dns_comes_with_status_200(doh, version, rcode):
+    """RFC 8484 section 4.2.1: HTTP says nothing of what DNS says."""
+
+    def respond(method, path, body):
+        reply = answer(body, flags=0x8180 | rcode)
+        if rcode:  # without the record
+            reply = reply[:6] + b"\0\0" + reply[8:-16]
+        return 200, DNS, reply
+
+    async def main():
+        async with Web(version, respond) as server:
+            upstream = doh(server)
+            if rcode in (2, 5):
+                with pytest.raises(ServerFailure) as caught:
+                    await upstream.query(ask())
+                assert caught.value.rcode == rcode
+            else:
+                assert (await upstream.query(ask())).rcode == rcode
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_message_of_65535_octets_is_read(doh, version):
+    """RFC 8484 section 6: whatever payload size the query's EDNS says."""
+
+    def respond(method, path, body):
+        reply = bytearray(answer(body))
+        reply[10:12] = b"\0\1"
+        room = 65_535 - len(reply) - 11 - 4
+        padding = struct.pack("!HH", 12, room) + bytes(room)
+        reply += struct.pack("!BHHIH", 0, 41, 1232, 0, len(padding)) + padding
+        assert len(reply) == 65_535
+        return 200, DNS, bytes(reply)
+
+    async def main():
+        async with Web(version, respond) as server:
+            upstream = doh(server)
+            assert len((await upstream.query(ask())).wire) == 65_535
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_http_2_is_offered_first(doh):
+    """RFC 8484 section 5.2: it is the least that is recommended."""
+    hello = []
+
+    async def note(reader, writer, n):
+        hello.append(await reader.read(4096))
+
+    async def main():
+        async with Server(note) as server:
+            upstream = doh(server)
+            await failure(upstream)
+            await upstream.aclose()
+        assert b"\2h2\10http/1.1" in hello[0]
+
+    run(main)
+
+
 def test_a_server_without_alpn_gets_http_1_1(doh):
     async def main():
         async with Web("http/1.1", good, server_tls()) as server:
@@ -198,6 +323,7 @@ def test_many_at_once(doh, version):
         (503, DNS, "HTTP status 503"),
         (401, DNS, "HTTP status 401"),
         (429, {}, "HTTP status 429"),
+        (406, DNS, "HTTP status 406"),
         (302, {"location": "/elsewhere", **DNS}, "HTTP status 302"),
         (200, {"content-type": "text/html"}, "content type text/html"),
         (
@@ -208,6 +334,8 @@ def test_many_at_once(doh, version):
     ],
 )
 def test_only_2xx_with_the_media_type_is_a_reply(doh, version, status, fields, text):
+    """RFC 8484 section 4.2.1; the bodies here are good replies, but for the header."""
+
     async def main():
         async with Web(version, always(status, fields)) as server:
             upstream = doh(server)
@@ -239,6 +367,8 @@ def test_parameters_of_the_media_type_and_servfail_are_accepted(doh, version):
 
 
 def test_cookies_are_not_returned(doh, version):
+    """RFC 8484 section 8.2."""
+
     async def main():
         fields = {"set-cookie": "id=7; Path=/", **DNS}
         async with Web(version, always(200, fields)) as server:
@@ -256,6 +386,8 @@ def test_cookies_are_not_returned(doh, version):
     [("250", 50), ("0", 300), ("900", 0), ("-1", 300), ("x", 300), ("9" * 50, 0)],
 )
 def test_age_is_subtracted(doh, version, age, ttl):
+    """RFC 8484 section 5.1."""
+
     async def main():
         async with Web(version, always(200, {"age": age, **DNS})) as server:
             upstream = doh(server)
@@ -305,6 +437,58 @@ def test_get_is_tried_once_and_not_remembered_when_it_fails(doh, version):
             server.respond = good
             await upstream.query(ask())
             assert [r[0] for r in server.requests] == ["POST", "GET", "POST"]
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_question_is_sent_three_times_at_most(doh):
+    """RFC 9520 section 3.1, whatever a server refuses and however often it goes away:
+    by POST, by GET, and by GET once more; aiohttp's own retries are switched off."""
+    sent = []
+
+    async def rude(reader, writer, n):
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            sent.append(head[:4].strip())
+            if head.startswith(b"GET"):
+                return
+            await reader.readexactly(128)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+    async def main():
+        async with Server(rude, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            with pytest.raises(NetworkError, match="closed by the server") as caught:
+                await upstream.query(ask())
+            assert sent == [b"POST", b"GET", b"GET"]
+            assert caught.value.attempts[0].sends == 3
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_question_is_sent_three_times_at_most_over_http_2_too(doh):
+    """RFC 9520 section 3.1."""
+    sent = []
+
+    async def rude(peer, n):
+        while True:
+            stream, header, _ = await peer.request()
+            sent.append(header[":method"])
+            if len(sent) == 2:
+                peer.respond(stream, b"", 400)
+            else:  # not processed: try again
+                peer.h2.reset_stream(stream, 7)
+                peer.flush()
+
+    async def main():
+        async with h2_server(rude) as server:
+            upstream = doh(server)
+            with pytest.raises(NetworkError, match="reset") as caught:
+                await upstream.query(ask())
+            assert sent == ["POST", "POST", "GET"]
+            assert caught.value.attempts[0].sends == 3
             await upstream.aclose()
 
     run(main)
@@ -394,6 +578,38 @@ def test_http_1_1_asks_again_once_when_a_connection_is_lost(doh):
 
     run(main)
     run(other)
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_http_1_1_broken_off_in_mid_answer_is_asked_again_once(doh, chunked):
+    sent = []
+
+    async def half(reader, writer, n):
+        while True:
+            await reader.readuntil(b"\r\n\r\n")
+            reply = answer(await reader.readexactly(128))
+            sent.append(n)
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/dns-message\r\n"
+            if chunked:
+                head += b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(reply)
+                tail = b"\r\n0\r\n\r\n"
+            else:
+                head += b"Content-Length: %d\r\n\r\n" % len(reply)
+                tail = b""
+            if len(sent) in {1, 3, 4}:
+                writer.write(head + reply[:20])
+                return
+            writer.write(head + reply + tail)
+
+    async def main():
+        async with Server(half, server_tls("http/1.1")) as server:
+            upstream = doh(server)
+            assert (await upstream.query(ask())).attempts[0].sends == 2
+            assert await failure(upstream) == "connection closed by the server"
+            assert len(sent) == 4
+            await upstream.aclose()
+
+    run(main)
 
 
 def test_garbage_in_place_of_http_1_1(doh):

@@ -22,6 +22,7 @@ from loopback import (
     run,
     server_tls,
 )
+from test_stream import Recorder, frames
 
 from resolverkit.errors import ConfigurationError, NetworkError
 from resolverkit.transports.dot import Dot
@@ -66,6 +67,36 @@ def test_queries_are_padded_pipelined_and_offer_alpn_dot(tmp_path):
             assert replies[0].attempts[0].transport == "dot"
             assert sizes == {128}
             assert server.alpn == ["dot"]
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_one_session_serves_one_question_after_another(tmp_path):
+    """RFC 7858 section 3.4."""
+
+    async def main():
+        async with Server(answer_all, server_tls("dot")) as server:
+            upstream = dot(server, ca=ca_file(tmp_path))
+            for _ in range(5):
+                await upstream.query(ask())
+            assert server.connections == 1
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_the_length_is_in_the_same_record_as_its_message(tmp_path):
+    """RFC 7766 section 8, which RFC 7858 section 3.3 refers to."""
+
+    async def main():
+        async with Server(answer_all, server_tls("dot")) as server:
+            upstream = dot(server, ca=ca_file(tmp_path))
+            await upstream.query(ask())
+            link = upstream._channel
+            link._transport = recorder = Recorder(link._transport)
+            await asyncio.gather(*(upstream.query(ask()) for _ in range(3)))
+            assert [len(frames(data)) for data in recorder.writes] == [1, 1, 1]
             await upstream.aclose()
 
     run(main)
@@ -139,6 +170,49 @@ def test_clear_text_is_refused(tmp_path):
             assert why.startswith("TLS: ")
 
     run(main)
+
+
+@pytest.mark.parametrize("how", ["hangs up", "clear text", "another certificate"])
+def test_clear_text_is_never_tried_where_tls_fails(tmp_path, how):
+    """RFC 8310 section 5: strict means that it fails closed. RFC 7858 section 3.1: nor
+    is a question sent in clear text on that port after a handshake that failed."""
+    got = []
+
+    async def note(reader, writer, n):
+        got.append(await reader.read(4096))
+        if how == "clear text":
+            writer.write(frame(answer(b"\0\0" + ask().wire[2:])))
+
+    async def main():
+        bad = server_tls(ca="other") if how == "another certificate" else None
+        async with Server(note, bad) as server:
+            datagrams = []
+            loop = asyncio.get_running_loop()
+            udp, _ = await loop.create_datagram_endpoint(
+                lambda: Datagrams(datagrams), local_addr=("127.0.0.1", server.port)
+            )
+            upstream = dot(server, ca=ca_file(tmp_path))
+            for _ in range(3):
+                with pytest.raises(NetworkError) as caught:
+                    await upstream.query(ask())
+                assert not caught.value.local
+            await upstream.aclose()
+            udp.close()
+            if bad is None:
+                assert got
+                assert all(data.startswith(b"\x16\x03") for data in got)  # ClientHello
+            assert not any(b"\7example" in data for data in got)
+            assert not datagrams
+
+    run(main)
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, received):
+        self.received = received
+
+    def datagram_received(self, data, addr):
+        self.received.append(data)
 
 
 def test_tls_before_1_2_is_not_offered():

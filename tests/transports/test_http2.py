@@ -76,6 +76,52 @@ def test_questions_are_multiplexed_and_answered_in_any_order(doh):
     run(main)
 
 
+def test_push_is_switched_off(doh):
+    """RFC 8484 section 5.3, by SETTINGS_ENABLE_PUSH (RFC 9113 section 6.5.2)."""
+    allowed = []
+
+    async def note(peer, n):
+        stream, _, body = await peer.request()
+        allowed.append(peer.h2.remote_settings.enable_push)
+        peer.respond(stream, answer(body))
+        await peer.event()
+
+    async def main():
+        async with h2_server(note) as server:
+            upstream = doh(server)
+            await upstream.query(ask())
+            assert allowed == [0]
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_pushed_response_is_never_used(doh):
+    """RFC 8484 section 5.3: who pushes all the same has broken the connection."""
+
+    async def pushy(peer, n):
+        stream, header, body = await peer.request()
+        if n == 1:
+            peer.h2.remote_settings[SettingCodes.ENABLE_PUSH] = 1
+            peer.h2.remote_settings.acknowledge()
+            asked = [(k, v) for k, v in header.items() if k[0] == ":"]
+            peer.h2.push_stream(stream, 2, asked)
+            peer.respond(2, answer(body, ttl=1))
+            peer.flush()
+            await peer.event()
+        peer.respond(stream, answer(body))
+        await peer.event()
+
+    async def main():
+        async with h2_server(pushy) as server:
+            upstream = doh(server)
+            assert (await upstream.query(ask())).ttl == 300
+            assert server.connections == 2
+            await upstream.aclose()
+
+    run(main)
+
+
 def test_no_more_streams_are_opened_than_the_server_allows(doh):
     async def two(peer, n):
         stream, _, body = await peer.request()

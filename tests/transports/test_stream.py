@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import random
 import secrets
@@ -47,7 +48,98 @@ def test_is_an_upstream_and_returns_a_future():
     run(main)
 
 
+class Recorder:
+    """The transport of a connection; keeps what is written, call by call."""
+
+    def __init__(self, transport):
+        self.transport = transport
+        self.writes = []
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+        self.transport.write(data)
+
+    def writelines(self, parts):
+        self.writes += [bytes(part) for part in parts]
+        self.transport.writelines(parts)
+
+    def __getattr__(self, attr):
+        return getattr(self.transport, attr)
+
+
+def frames(data):
+    """The messages in it, which must be whole."""
+    found = []
+    while data:
+        end = 2 + int.from_bytes(data[:2], "big")
+        assert len(data) >= end
+        found.append(data[2:end])
+        data = data[end:]
+    return found
+
+
+def test_the_length_is_in_the_same_write_as_its_message():
+    """RFC 7766 section 8."""
+
+    async def main():
+        async with Server(answer_all) as server:
+            upstream = tcp(server)
+            await upstream.query(ask())
+            link = upstream._channel
+            link._transport = recorder = Recorder(link._transport)
+            await upstream.query(ask())
+            await asyncio.gather(*(upstream.query(ask()) for _ in range(3)))
+            assert [len(frames(data)) for data in recorder.writes] == [1, 3]
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_one_connection_serves_one_question_after_another():
+    """RFC 7766 section 6.2.1."""
+
+    async def main():
+        async with Server(answer_all) as server:
+            upstream = tcp(server)
+            for _ in range(5):
+                await upstream.query(ask())
+            assert server.connections == 1
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_the_next_question_does_not_wait_for_the_first_reply():
+    """RFC 7766 section 6.2.1.1."""
+    seen = []
+
+    async def main():
+        go = asyncio.Event()
+
+        async def patient(reader, writer, n):
+            seen.append(await read_query(reader))
+            seen.append(await read_query(reader))
+            await go.wait()
+            writer.write(b"".join(frame(answer(query)) for query in seen))
+            await reader.read()
+
+        async with Server(patient) as server:
+            upstream = tcp(server)
+            first = upstream.query(ask("a.example"))
+            await until(lambda: len(seen) == 1)
+            second = upstream.query(ask("b.example"))
+            await until(lambda: len(seen) == 2)
+            assert not first.done()
+            go.set()
+            await asyncio.gather(first, second)
+            assert server.connections == 1
+            await upstream.aclose()
+
+    run(main)
+
+
 def test_200_questions_are_pipelined_and_answered_in_any_order():
+    """RFC 7766 section 7: replies are matched by id and question."""
     ids = set()
 
     async def shuffled(reader, writer, n):
@@ -99,6 +191,8 @@ def test_frames_that_do_not_fit_are_dropped_and_the_wait_goes_on():
         writer.write(frame(other))  # another id: nobody's, or a late one
         writer.write(frame(good.replace(b"\3www", b"\3xyz")))  # another question
         writer.write(frame(query))  # not a response
+        writer.write(frame(good[:4] + b"\0\0" + good[6:]))  # QDCOUNT 0 (RFC 9619)
+        writer.write(frame(good[:4] + b"\0\2" + good[6:]))
         writer.write(frame(good[:20]) + frame(b"") + frame(b"\0") + frame(good))
         await reader.read()
 
@@ -106,7 +200,7 @@ def test_frames_that_do_not_fit_are_dropped_and_the_wait_goes_on():
         async with Server(noisy) as server:
             upstream = tcp(server)
             reply = await upstream.query(ask())
-            assert reply.attempts[0].dropped == 3
+            assert reply.attempts[0].dropped == 5
             await upstream.aclose()
 
     run(main)
@@ -162,7 +256,59 @@ def test_the_largest_frame_fits_behind_a_partial_one():
     run(main)
 
 
+def test_what_is_idle_is_closed_by_us(monkeypatch):
+    """RFC 7766 section 6.2.3; and the next question makes a new connection."""
+    monkeypatch.setattr(stream, "IDLE_TIMEOUT", 0.02)
+    ended = []
+
+    async def note(reader, writer, n):
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await answer_all(reader, writer, n)
+        ended.append(n)
+
+    async def main():
+        async with Server(note) as server:
+            upstream = tcp(server)
+            for n in (1, 2):
+                await upstream.query(ask())
+                await until(lambda n=n: ended == [*range(1, n + 1)])
+                assert upstream._channel is None
+            await until(lambda: not upstream._channels)
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_what_is_in_use_is_not_idle(monkeypatch):
+    monkeypatch.setattr(stream, "IDLE_TIMEOUT", 0.01)
+    late = []
+
+    async def main():
+        async def slow(reader, writer, n):
+            while True:
+                late.append((await read_query(reader), writer))
+
+        async with Server(slow) as server:
+            upstream = tcp(server)
+            asked = upstream.query(ask())
+            await until(lambda: late)
+            link = upstream._channel
+            for _ in range(3):  # it is looked at, while the question waits
+                timer = link._idle
+                await until(lambda timer=timer: link._idle is not timer)
+            query, writer = late.pop()
+            writer.write(frame(answer(query)))
+            await asked
+            assert server.connections == 1
+            await upstream.aclose()
+            assert link._idle.cancelled()
+
+    run(main)
+
+
 def test_an_idle_close_costs_nothing():
+    """RFC 7766 section 6.2.4: by the server."""
+
     async def once(reader, writer, n):
         writer.write(frame(answer(await read_query(reader))))
 
@@ -178,6 +324,8 @@ def test_an_idle_close_costs_nothing():
 
 
 def test_a_close_in_mid_answer_is_asked_again_once():
+    """RFC 7766 section 6.2.4."""
+
     async def half(reader, writer, n):
         query = await read_query(reader)
         reply = frame(answer(query))
