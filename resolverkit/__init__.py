@@ -31,9 +31,12 @@ from resolverkit.errors import (
     QueryTimeout,
     ResolverKitError,
     ServerFailure,
+    StoreError,
     UpstreamError,
 )
 from resolverkit.groups.hedge import Hedge, failover, race
+from resolverkit.groups.quorum import Quorum
+from resolverkit.hooks import Hook
 from resolverkit.model import (
     AnswerPath,
     Attempt,
@@ -45,7 +48,9 @@ from resolverkit.model import (
 )
 from resolverkit.policy import StalePolicy
 from resolverkit.resolver import Resolver
-from resolverkit.upstream import Upstream
+from resolverkit.stats import Stats
+from resolverkit.survey import Survey
+from resolverkit.upstream import Store, Upstream
 
 # Silent unless the program configures logging.
 logging.getLogger("resolverkit").addHandler(logging.NullHandler())
@@ -60,6 +65,7 @@ __all__ = [
     "ConfigurationError",
     "Endpoint",
     "Hedge",
+    "Hook",
     "LifetimeTimeout",
     "NetworkError",
     "NoAnswer",
@@ -67,12 +73,17 @@ __all__ = [
     "Outcome",
     "QueryTimeout",
     "Question",
+    "Quorum",
     "Reply",
     "Resolver",
     "ResolverKitError",
     "ServerFailure",
     "Source",
     "StalePolicy",
+    "Stats",
+    "Store",
+    "StoreError",
+    "Survey",
     "Upstream",
     "UpstreamError",
     "canonical_name",

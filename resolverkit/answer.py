@@ -180,6 +180,7 @@ class Answer(dns.resolver.Answer):
             reply.disputed,
             self._detail,
             self._clock,
+            *reply.quorum,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -191,7 +192,7 @@ class Answer(dns.resolver.Answer):
         age = path.age
         state["path"] = AnswerPath(
             path.source, path.winner, path.attempts, path.ttl, -age,
-            path.disputed, path.detail, _frozen,
+            path.disputed, path.detail, _frozen, path.asked, path.agreed,
         )  # fmt: skip
         for private in ("_reply", "_question", "_clock", "_on_parse", "_since"):
             state.pop(private, None)

@@ -9,6 +9,10 @@ Rules, with their sources (`policy` has the values of the timers):
 - NOERROR and confirmed denials replace an entry; a failure leaves it alone (section 4).
   A denial that contradicts a positive entry is confirmed by another operator first.
 - A failed key is not asked for again for a while (RFC 9520 section 3.2).
+- Where a store stands behind, it is looked into before the upstreams are asked, and
+  beside them once it has had its head start.
+- Who holds on to last known good data gets it although upstreams deny the name, and
+  they are asked again every 30 s.
 
 Nobody waits in a task: a flight is a Future of the upstream's with a listener, and each
 caller has a Future of its own, so that one who is cancelled harms nobody.
@@ -17,22 +21,28 @@ caller has a Future of its own, so that one who is cancelled harms nobody.
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from resolverkit import policy
 from resolverkit.deadlines import Deadlines, Timeouts
-from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
+from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamError
 from resolverkit.memory import MAX_BYTES, Entry, Memory, is_chosen_block
 from resolverkit.model import Kind, Source
+from resolverkit.record import reply_of
 from resolverkit.upstream import listen, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from resolverkit.behind import Behind
     from resolverkit.model import Question, Reply
     from resolverkit.policy import StalePolicy
+    from resolverkit.record import Record
     from resolverkit.upstream import Upstream
+
+_log = logging.getLogger("resolverkit.cache")
 
 
 class Served:
@@ -46,6 +56,41 @@ class Served:
         self.detail = detail
 
 
+class Call:
+    """What one caller wants.
+
+    Attributes:
+        stale: its policy.
+        started: loop time at which its whole call began.
+        until: loop time at which its lifetime ends.
+        refresh: go out even if a fresh entry is there.
+        variant: tells flights apart that go other ways (TCP, a source address).
+    """
+
+    __slots__ = ("refresh", "stale", "started", "until", "variant")
+
+    stale: StalePolicy
+    started: float
+    until: float
+    refresh: bool
+    variant: bytes
+
+
+class Observer(Protocol):
+    """Is told of every flight; it must not raise."""
+
+    def started(self, question: Question) -> None:
+        """A question goes out."""
+
+    def landed(self, question: Question, served: Served) -> None:
+        """It was answered, or denied."""
+
+    def failed(
+        self, question: Question, error: UpstreamError, entry: Entry | None
+    ) -> None:
+        """It was not; `entry` can be served in place of an answer."""
+
+
 class LifetimeOver(QueryTimeout):
     """The caller's lifetime ended before the flight did."""
 
@@ -53,9 +98,10 @@ class LifetimeOver(QueryTimeout):
 class _Waiter(asyncio.Future[Served]):
     """One caller on a flight."""
 
-    __slots__ = ("action", "due", "entry", "flight")
+    __slots__ = ("action", "call", "due", "entry", "flight")
 
     flight: _Flight
+    call: Call
     entry: Entry | None  # what can be served, if anything
     due: float
     action: Callable[[], None] | None
@@ -76,7 +122,7 @@ class _Flight:
     """The one running resolution of a question."""
 
     __slots__ = (
-        "asked", "cache", "denial", "key", "question",
+        "asked", "cache", "denial", "failed", "key", "looking", "question",
         "started", "upstream", "waiters",
     )  # fmt: skip
 
@@ -96,6 +142,12 @@ class _Flight:
         self.waiters: list[_Waiter] = []
         self.asked: asyncio.Future[Reply] | None = None
         self.denial: Reply | None = None  # waits to be confirmed
+        self.looking = False  # the store has not spoken yet
+        self.failed: UpstreamError | None = None  # and the upstreams have, meanwhile
+
+    def looked_up(self, record: Record | None) -> None:
+        """The store has spoken."""
+        self.cache._looked_up(self, record)
 
     def landed(self, asked: asyncio.Future[Reply]) -> None:
         """The upstream is done."""
@@ -109,6 +161,16 @@ class Cache(Memory):
         clock: seconds, counting suspend where the system can.
         stale: how long an entry counts as last known good.
         max_bytes: bound for positive entries; 0 keeps nothing.
+        behind: a store that outlives the process, if there is one.
+
+    Attributes:
+        observer: is told of every flight.
+        hits: calls that were answered from fresh entries.
+        misses: calls that were not.
+        stale_hits: calls that were answered with stale data.
+        held_hits: calls that were answered with data that is denied by now.
+        refreshes: flights that began behind an answer.
+        failures: flights that failed.
     """
 
     def __init__(
@@ -116,35 +178,26 @@ class Cache(Memory):
         clock: Callable[[], float],
         stale: StalePolicy,
         max_bytes: int = MAX_BYTES,
+        behind: Behind | None = None,
     ) -> None:
         super().__init__(clock, stale, max_bytes)
-        self.hits = self.misses = self.stale_hits = 0
+        self.behind = behind
+        self.observer: Observer | None = None
+        self.reset_counts()
         self._flights: dict[bytes, _Flight] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # --- asking ----------------------------------------------------------------------
 
     def ask(
-        self,
-        question: Question,
-        upstream: Upstream,
-        stale: StalePolicy,
-        *,
-        started: float,
-        until: float,
-        refresh: bool = False,
-        variant: bytes = b"",
+        self, question: Question, upstream: Upstream, call: Call
     ) -> Served | asyncio.Future[Served]:
         """Answer a question from memory, or have it resolved.
 
         Args:
             question: what is asked.
             upstream: who to ask on a miss.
-            stale: the caller's policy.
-            started: loop time at which the caller's whole call began.
-            until: loop time at which its lifetime ends.
-            refresh: go out even if a fresh entry is there.
-            variant: tells flights apart that go other ways (TCP, a source address).
+            call: what the caller wants.
 
         Returns:
             What is there already, or a Future of it; it raises an `UpstreamError`, a
@@ -155,17 +208,26 @@ class Cache(Memory):
         """
         loop = self._loop
         assert loop is not None  # a stack is bound to it
-        now = self.clock()
-        entry = self.find(question) if question.cacheable else None
-        if entry is not None and not refresh and now < entry.expires:
-            self.hits += 1
-            if now >= entry.refresh_at:
-                self._refresh(entry, upstream, now)
-            return Served(entry, Source.CACHE)
+        now, stale = self.clock(), call.stale
+        entry = held = None
+        if question.cacheable:
+            entry = self.find(question)
+            if stale.on_denial == "hold":
+                held = self.held(question, now, stale)
+        if entry is not None and not call.refresh and now < entry.expires:
+            if held is None:
+                self.hits += 1
+                if now >= entry.refresh_at:
+                    self._refresh(entry, upstream, now)
+                return Served(entry, Source.CACHE)
+            if now < entry.learnt + policy.FAILURE_RECHECK:
+                return self._serve_stale(held)
         self.misses += 1
-        key = question.key + variant
+        key = question.key + call.variant
         flight = self._flights.get(key)
-        if entry is not None and not entry.usable(now, stale):
+        if held is not None:
+            entry = held
+        elif entry is not None and not entry.usable(now, stale):
             entry = None
         if flight is None:
             failure = self._failures.get(key)
@@ -173,22 +235,16 @@ class Cache(Memory):
                 if entry is not None:
                     return self._serve_stale(entry, "not asked again yet")
                 raise failure.again(now)
-            flight = self._launch(key, question, upstream, loop)
-        wait_until = until
+            flight = self._launch(key, question, upstream, loop, look=True)
+        wait_until = call.until
         if entry is not None:
-            wait_until = self._stale_due(entry, flight, stale, started, until, now)
+            wait_until = self._stale_due(entry, flight, call, now)
             if wait_until <= loop.time():
                 return self._serve_stale(entry)
-        return self._join(flight, entry, wait_until, loop)
+        return self._join(flight, entry, wait_until, call, loop)
 
     def _stale_due(
-        self,
-        entry: Entry,
-        flight: _Flight,
-        stale: StalePolicy,
-        started: float,
-        until: float,
-        now: float,
+        self, entry: Entry, flight: _Flight, call: Call, now: float
     ) -> float:
         """Loop time from which on stale is better than waiting."""
         failed = entry.failed_at
@@ -196,13 +252,25 @@ class Cache(Memory):
             return flight.started
         if getattr(flight.upstream, "down", False):
             return flight.started
-        wait = stale.wait
-        if wait > policy.SIBLING_WAIT and self._siblings_fail(entry.question, now):
+        wait = call.stale.wait
+        if wait > policy.SIBLING_WAIT and (
+            self._siblings_fail(entry.question, now)
+            # A process that starts amid an outage knows of no siblings yet.
+            or getattr(flight.upstream, "unheard", False)
+        ):
             wait = policy.SIBLING_WAIT
-        return min(min(flight.started, started) + wait, until - policy.LIFETIME_MARGIN)
+        return min(
+            min(flight.started, call.started) + wait,
+            call.until - policy.LIFETIME_MARGIN,
+        )
 
     def _serve_stale(self, entry: Entry, detail: str = "") -> Served:
-        if self.clock() < entry.expires:  # a refresh was asked for, and failed
+        now = self.clock()
+        if entry.denied_at is not None:
+            self.held_hits += 1
+            denied = f"denied by upstreams for {now - entry.denied_at:.0f} s"
+            return Served(entry, Source.HELD, denied)
+        if now < entry.expires:  # a refresh was asked for, and failed
             return Served(entry, Source.CACHE, detail)
         self.stale_hits += 1
         return Served(entry, Source.STALE, detail)
@@ -215,17 +283,20 @@ class Cache(Memory):
             return
         if question.key not in self._flights:
             assert self._loop is not None
-            self._launch(question.key, question, upstream, self._loop)
+            self.refreshes += 1
+            self._launch(question.key, question, upstream, self._loop, look=False)
 
     def _join(
         self,
         flight: _Flight,
         entry: Entry | None,
         until: float,
+        call: Call,
         loop: asyncio.AbstractEventLoop,
     ) -> _Waiter:
         waiter = _Waiter(loop=loop)
         waiter.flight = flight
+        waiter.call = call
         waiter.entry = entry
         waiter.due = until
         waiter.action = waiter.give_in
@@ -241,13 +312,28 @@ class Cache(Memory):
         question: Question,
         upstream: Upstream,
         loop: asyncio.AbstractEventLoop,
+        *,
+        look: bool,
     ) -> _Flight:
         now = loop.time()
         flight = _Flight(self, key, question, upstream, now)
         self._flights[key] = flight
         self._horizons.add(flight, now)
-        self._watch(flight, Context().run(start, upstream, question))
+        if self.observer is not None:
+            self.observer.started(question)
+        behind = self.behind
+        if look and behind and question.cacheable and behind.may_have(question.key):
+            flight.looking = True
+            self._head_starts.add(flight, now)
+            behind.look_up(question.key, flight.looked_up)
+        else:
+            self._go_out(flight)
         return flight
+
+    def _go_out(self, flight: _Flight) -> None:
+        """Ask the upstreams."""
+        asked = Context().run(start, flight.upstream, flight.question)
+        self._watch(flight, asked)
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
@@ -276,6 +362,68 @@ class Cache(Memory):
             self._end_denied(flight, error)
         else:
             self._weigh(flight, asked.result())
+
+    # --- what the store says ---------------------------------------------------------
+
+    def _looked_up(self, flight: _Flight, record: Record | None) -> None:
+        if self._flights.get(flight.key) is not flight:
+            return  # the upstreams were faster
+        flight.looking = False
+        self._head_starts.discard(flight)
+        entry = None if record is None else self._check(record, flight.question)
+        if entry is not None:
+            self._offer(flight, entry)
+        if self._flights.get(flight.key) is not flight:
+            return
+        if flight.failed is not None:
+            self._fail(flight, flight.failed)
+        elif flight.asked is None:
+            self._go_out(flight)
+
+    def _check(self, record: Record, question: Question) -> Entry | None:
+        """The entry for what a store gave, which is believed no more than a server."""
+        record = record._replace(key=question.key)
+        try:
+            reply = reply_of(record)
+        except (BadReply, ValueError) as error:
+            assert self.behind is not None
+            name = self.behind.store.name
+            _log.info("%s: what it has for %s is void: %s", name, question, error)
+            return None
+        return self.adopt(record, reply, self.clock())
+
+    def _offer(self, flight: _Flight, entry: Entry) -> None:
+        """Have waiters know of an entry: at once if it is fresh, else in due time."""
+        now, loop = self.clock(), self._loop
+        assert loop is not None
+        fresh = entry.denied_at is None and now < entry.expires
+        waiting = []
+        for waiter in flight.waiters:
+            if fresh and not waiter.call.refresh:
+                waiter.action = None
+                if not waiter.done():
+                    self.hits += 1
+                    waiter.set_result(Served(entry, Source.CACHE))
+                continue
+            waiting.append(waiter)
+            if waiter.entry is entry or not self._may_serve(entry, waiter.call, now):
+                continue
+            waiter.entry = entry
+            due = self._stale_due(entry, flight, waiter.call, now)
+            if due <= loop.time():
+                waiter.give_in()
+            else:
+                self._patience.add(due, waiter.give_in)
+        flight.waiters = waiting
+        if fresh and not waiting and flight.asked is None:
+            self._finish(flight)
+
+    def _may_serve(self, entry: Entry, call: Call, now: float) -> bool:
+        if entry.denied_at is not None:
+            return entry.held(now, call.stale)
+        return entry.usable(now, call.stale)
+
+    # --- what the upstreams say ------------------------------------------------------
 
     def _end_denied(self, flight: _Flight, error: BaseException) -> None:
         """A flight failed, or the confirmation of a denial did."""
@@ -348,22 +496,46 @@ class Cache(Memory):
 
     def _store(self, flight: _Flight, reply: Reply) -> None:
         question, now = flight.question, self.clock()
+        if self._failures.currsize:
+            self._failures.pop(flight.key, None)
         if not question.cacheable or self.max_bytes == 0:
             self._deliver(flight, Entry(question, reply, now))
             return
-        if self._failures.currsize:
-            self._failures.pop(flight.key, None)
-        self._deliver(flight, self.learn(question, reply, now))
+        was = self._positive.get(question.key) if reply.denial else None
+        entry = self.learn(question, reply, now)
+        if self.behind is not None:
+            self._write_behind(self.behind, entry, question)
+        if was is not None and was.denied_at == now and was.held(now, self.stale):
+            _log.warning(
+                "%s: upstreams say %s; its last known good data is held",
+                question, reply.kind.name,
+            )  # fmt: skip
+        self._deliver(flight, entry)
+
+    def _write_behind(self, behind: Behind, entry: Entry, question: Question) -> None:
+        if self._positive.get(entry.key) is entry:
+            behind.learnt(entry)
+        elif entry.reply.denial and entry.reply.soa:
+            for key in self.denied_keys(question, entry.reply):
+                behind.denied(key)
 
     def _fail(self, flight: _Flight, error: UpstreamError) -> None:
         """Every vantage failed: remember that, and serve stale to those who can."""
+        if flight.looking:  # the store may still have something
+            flight.failed = error
+            return
+        self.failures += 1
         question, now = flight.question, self.clock()
         entry = self.find(question) if question.cacheable else None
+        if entry is None and question.cacheable:
+            entry = self.held(question, now, self.stale)
+        if self.observer is not None:
+            self.observer.failed(question, error, entry)
         local = getattr(error, "local", False)
         if entry is not None:
             own = flight.key == question.key  # not by TCP, or from a source address
             entry.failed(now if own and not local else None, error.attempts)
-        if question.cacheable and not local:
+        if not local:
             stale = entry is not None and entry.usable(now, self.stale)
             self.note_failure(flight.key, question, error, now, stale=stale)
         for waiter in self._finish(flight):
@@ -374,13 +546,22 @@ class Cache(Memory):
 
     def _deliver(self, flight: _Flight, entry: Entry) -> None:
         served = Served(entry, Source.UPSTREAM)
+        if self.observer is not None:
+            self.observer.landed(flight.question, served)
+        denied = entry.reply.denial and flight.question.cacheable
         for waiter in self._finish(flight):
-            waiter.set_result(served)
+            held = None
+            if denied:
+                stale, now = waiter.call.stale, self.clock()
+                held = self.held(flight.question, now, stale)
+            waiter.set_result(served if held is None else self._serve_stale(held))
 
     def _finish(self, flight: _Flight) -> list[_Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
         self._flights.pop(flight.key, None)
         self._horizons.discard(flight)
+        if flight.looking:
+            self._head_starts.discard(flight)
         flight.asked = None
         waiters, flight.waiters = flight.waiters, []
         for waiter in waiters:
@@ -398,6 +579,9 @@ class Cache(Memory):
         self._lifetimes = Deadlines(loop)
         self._patience = Deadlines(loop)
         self._horizons = Timeouts(loop, policy.RESOLUTION_DEADLINE, self._overdue)
+        self._head_starts = Timeouts(loop, policy.HEAD_START, self._go_out)
+        if self.behind is not None:
+            self.behind.bind(loop)
 
     def abandon(self) -> None:
         """End every flight; callers that wait are told. Entries stay."""
@@ -409,5 +593,12 @@ class Cache(Memory):
             if asked is not None:
                 asked.cancel()
         if self._loop is not None:
-            for table in (self._lifetimes, self._patience, self._horizons):
+            for table in (self._lifetimes, self._patience):
                 table.clear()
+            for times in (self._horizons, self._head_starts):
+                times.clear()
+
+    def reset_counts(self) -> None:
+        """Set what is counted to zero."""
+        self.hits = self.misses = self.stale_hits = self.held_hits = 0
+        self.refreshes = self.failures = 0

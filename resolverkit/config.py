@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import dns.nameserver
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.presets import PRESETS, operator_of
 from resolverkit.transports.url import UpstreamURL, is_private, parse
-from resolverkit.upstream import Upstream
+from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-Strategy: TypeAlias = Literal["hedge", "race", "failover"]
+Strategy: TypeAlias = Literal["hedge", "race", "failover", "quorum"]
 """How several upstreams are asked."""
 
 Spec: TypeAlias = str | dns.nameserver.Nameserver | Upstream
@@ -23,6 +24,12 @@ Spec: TypeAlias = str | dns.nameserver.Nameserver | Upstream
 
 Member: TypeAlias = UpstreamURL | dns.nameserver.Nameserver | Upstream
 """One upstream, understood."""
+
+_REDIS = frozenset({"redis", "rediss", "unix", "redis+cluster", "rediss+cluster"})
+_STORES = (
+    "sqlite:///path, redis://host[:port][/database], rediss://…, unix:///path/of.sock, "
+    "redis+cluster://host:port,…"
+)
 
 SYSTEM = "system"
 """Stands for the servers of resolv.conf, or of the registry on Windows."""
@@ -33,6 +40,40 @@ def check_strategy(strategy: str) -> None:
     if strategy not in get_args(Strategy):
         allowed = ", ".join(repr(s) for s in get_args(Strategy))
         raise ConfigurationError(f"strategy={strategy!r}: allowed are {allowed}")
+
+
+def store_of(spec: str | Store) -> Store:
+    """The store that a user means.
+
+    Raises:
+        ConfigurationError: the URL names none.
+    """
+    if not isinstance(spec, str):
+        if isinstance(spec, Store):
+            return spec
+        raise ConfigurationError(f"store={spec!r}: allowed are {_STORES}, and a Store")
+    scheme = spec.partition(":")[0]
+    if scheme == "sqlite":
+        return _sqlite(spec)
+    if scheme in _REDIS:
+        from resolverkit.stores.redis import RedisStore
+
+        return RedisStore(spec)
+    raise ConfigurationError(f"store={spec!r}: allowed are {_STORES}")
+
+
+def _sqlite(spec: str) -> Store:
+    from resolverkit.stores.sqlite import MAX_SIZE, SQLiteStore
+
+    url = urlsplit(spec)
+    given = dict(parse_qsl(url.query, keep_blank_values=True))
+    size = given.pop("max_size", str(MAX_SIZE))
+    if url.netloc or not url.path or given or not size.isdecimal():
+        raise ConfigurationError(
+            f"store={spec!r}: allowed are sqlite:///absolute/path and "
+            "sqlite:relative/path, and ?max_size=BYTES"
+        )
+    return SQLiteStore(unquote(url.path), max_size=int(size))
 
 
 def check_timeout(name: str, value: float) -> None:

@@ -43,8 +43,9 @@ class Health:
     """One upstream's record."""
 
     __slots__ = (
-        "_samples", "_since_sort", "_unclear", "_updated", "backoff", "delay",
-        "failures", "losses", "pause", "retry_at", "srtt",
+        "_samples", "_since_sort", "_unclear", "_updated", "answers", "backoff",
+        "delay", "errors", "failures", "losses", "overtakes", "pause", "retry_at",
+        "srtt",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -59,6 +60,7 @@ class Health:
         self._since_sort = 0
         self._unclear = 0
         self._updated = 0.0
+        self.answers = self.errors = self.overtakes = 0  # since the beginning
 
     @property
     def down(self) -> bool:
@@ -83,6 +85,7 @@ class Health:
         Returns:
             Whether the upstream had been down until now.
         """
+        self.answers += 1
         if sample:
             self.srtt = rtt if self.srtt is None else self._mean(rtt)
             self._updated = now
@@ -129,6 +132,7 @@ class Health:
         Returns:
             Whether this took the upstream down.
         """
+        self.overtakes += 1
         self._worsen(now, elapsed)
         if not silent:
             return False

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resolverkit.answer import Answer
     from resolverkit.model import Attempt, Question, Reply
     from resolverkit.policy import StalePolicy
+    from resolverkit.record import Record
 
 MAX_BYTES = 64 * 1024 * 1024
 """Bytes for positive entries, by default."""
@@ -34,6 +35,7 @@ _ENTRY_COST = (
 )
 _FAILURE_COST = 600
 _KEPT_ATTEMPTS = 8  # of those that failed since an entry was learnt
+_SAME = 1.0  # seconds: dates in stores are rounded, and their clocks differ a bit
 _ADDRESSES = (1, 28)
 _CNAME = 5
 _ANY_TYPE = b"\0\0"
@@ -44,6 +46,7 @@ class Entry:
 
     __slots__ = (
         "answer",
+        "denied_at",
         "expires",
         "failed_at",
         "key",
@@ -80,11 +83,28 @@ class Entry:
         self.answer: Answer | None = None
         self.since: tuple[Attempt, ...] = ()
         self.failed_at: float | None = None
+        self.denied_at: float | None = None  # since when upstreams have denied it
 
     def failed(self, now: float | None, attempts: tuple[Attempt, ...]) -> None:
         """A refresh failed; `now` is None where that was this machine's fault."""
         self.failed_at = self.failed_at if now is None else now
         self.since = (*self.since, *attempts)[-_KEPT_ATTEMPTS:]
+
+    def deny(self, now: float, attempts: tuple[Attempt, ...] = ()) -> None:
+        """Upstreams deny it: it counts no more, but for those who hold on to it."""
+        if self.denied_at is None:
+            self.denied_at = now
+        self.refresh_at = float("-inf")
+        self.failed(now, attempts)
+
+    def held(self, now: float, stale: StalePolicy) -> bool:
+        """Whether it may be served although upstreams deny it."""
+        return (
+            self.denied_at is not None
+            and stale.on_denial == "hold"
+            and now < self.denied_at + stale.hold
+            and self.usable(now, stale)
+        )
 
     def usable(self, now: float, stale: StalePolicy) -> bool:
         """Whether it may be served, stale or fresh."""
@@ -170,7 +190,7 @@ class Memory:
     def find(self, question: Question) -> Entry | None:
         """The entry for a question, fresh or not."""
         entry = self._positive.get(question.key)
-        if entry is not None:
+        if entry is not None and entry.denied_at is None:
             entry.used = True
             return entry
         denials = self._denials
@@ -181,6 +201,14 @@ class Memory:
         if nodata is None or nxdomain is None:
             return nodata or nxdomain
         return nodata if nodata.learnt > nxdomain.learnt else nxdomain
+
+    def held(self, question: Question, now: float, stale: StalePolicy) -> Entry | None:
+        """The entry that is denied now, and which `stale` says to hold on to."""
+        entry = self._positive.get(question.key)
+        if entry is None or not entry.held(now, stale):
+            return None
+        entry.used = True
+        return entry
 
     def drop(self, entry: Entry) -> None:
         """Forget an entry."""
@@ -238,6 +266,8 @@ class Memory:
         if self._failures.currsize:
             self._failures.pop(key, None)
             self._siblings.pop(wire.parent(question.wire_name), None)
+        if reply.kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
+            return Entry(question, reply, now)
         entry = self._positive.get(key)
         if entry is not None and reply.kind is Kind.DATA and reply.ttl:
             self._bytes -= entry.size
@@ -246,13 +276,13 @@ class Memory:
         elif entry is not None and reply.kind is Kind.DATA:
             # A vantage that counts its TTL down says 0 for a second: the answer is for
             # this question only, and the last known good is still the one before it.
-            entry.since, entry.failed_at = (), None
+            entry.since, entry.failed_at, entry.denied_at = (), None, None
             entry = Entry(question, reply, now)
         else:
             if entry is not None:
-                self._remove(key, entry)
+                self._retire(key, entry, reply, now)
             entry = Entry(question, reply, now)
-            if reply.ttl or reply.denial:  # TTL 0 is for this question only
+            if entry.reply.ttl:  # TTL 0 is for this question only
                 self._keep(entry, question)
         name = question.wire_name
         if (
@@ -264,10 +294,53 @@ class Memory:
         if reply.soa or not reply.denial or is_chosen_block(reply):
             if reply.kind is Kind.DATA or reply.final != name:  # RFC 8767 section 7
                 for owner in reply.aliases or (name,):
-                    self._evict_at(owner, question, direct=True)
+                    self._evict_direct(owner, question)
             if reply.kind is Kind.NXDOMAIN:
-                self._evict_at(reply.final, question, direct=False)
+                for denied in self._keys_at(reply.final, question):
+                    other = self._positive.get(denied)
+                    if other is not None and denied != key:
+                        self._retire(denied, other, reply, now)
         return entry
+
+    def adopt(self, record: Record, reply: Reply, now: float) -> Entry | None:
+        """Take in what a store had, unless memory knows better.
+
+        Args:
+            record: as it came from the store.
+            reply: what it holds, checked.
+            now: the time.
+
+        Returns:
+            The entry for it, or the newer one that was there; None where newer data
+            of other types shows that it is void.
+        """
+        question = wire.question_of(record.key)
+        there = self._positive.get(record.key)
+        entry = Entry(question, reply, now - record.age)
+        if there is not None and there.learnt + _SAME >= entry.learnt:
+            return there
+        if reply.final == question.wire_name and self._is_alias_since(entry):
+            return None  # RFC 8767 section 7
+        denial = self.find(question) if there is None else None
+        if record.denied is not None:
+            entry.deny(now - record.denied)
+        elif denial is not None and denial.reply.soa and denial.learnt > entry.learnt:
+            entry.deny(denial.learnt)
+        self._keep(entry, question)
+        return entry
+
+    def _is_alias_since(self, entry: Entry) -> bool:
+        """Whether the name of `entry` has become an alias after it was learnt."""
+        question = entry.question
+        for key in self._keys_at(question.wire_name, question):
+            other = self._positive.get(key)
+            if (
+                other is not None
+                and other.learnt > entry.learnt
+                and other.reply.aliases
+            ):
+                return True
+        return False
 
     def note_failure(
         self,
@@ -297,11 +370,18 @@ class Memory:
         """Whether a positive entry says otherwise: NXDOMAIN speaks of every type."""
         if not question.cacheable:
             return False
+        entries = map(self._positive.get, self.denied_keys(question, denial))
+        return any(
+            entry and entry.denied_at is None and entry.usable(now, self.stale)
+            for entry in entries
+        )
+
+    def denied_keys(self, question: Question, denial: Reply) -> list[bytes]:
+        """The keys of which a denial speaks, as far as they can be known."""
         keys = [question.key]
         if denial.kind is Kind.NXDOMAIN:
             keys += self._keys_at(denial.final, question)
-        entries = (self._positive.get(key) for key in keys)
-        return any(entry and entry.usable(now, self.stale) for entry in entries)
+        return keys
 
     def _keep(self, entry: Entry, question: Question) -> None:
         reply = entry.reply
@@ -313,7 +393,7 @@ class Memory:
         )
         if reply.kind is Kind.DATA:
             key = question.key
-            if self._denials.currsize:
+            if self._denials.currsize and entry.denied_at is None:
                 self._denials.pop(key, None)
                 self._denials.pop(_nxdomain_key(question), None)
             old = self._positive.get(key)
@@ -377,15 +457,23 @@ class Memory:
             if not types:
                 self._other_types.pop(name, None)
 
-    def _evict_at(self, name: bytes, question: Question, *, direct: bool) -> None:
-        """Drop positive entries at `name`: all of them, or those with direct data."""
+    def _retire(self, key: bytes, entry: Entry, reply: Reply, now: float) -> None:
+        """A positive entry is not true any more; those who hold on may need it."""
+        gone = not reply.denial or is_chosen_block(reply)
+        since = now if entry.denied_at is None else entry.denied_at
+        if gone or now - since > policy.MAX_STALE_LIMIT:
+            self._remove(key, entry)
+        else:
+            entry.deny(now, reply.attempts)
+
+    def _evict_direct(self, name: bytes, question: Question) -> None:
+        """Drop positive entries with direct data at `name`, which is an alias now."""
         for key in self._keys_at(name, question):
             entry = self._positive.get(key)
-            if entry is None or (direct and entry.reply.final != name):
+            if entry is None or entry.reply.final != name:
                 continue
-            if direct and entry.question.rdtype == _CNAME:  # the CNAME itself
-                continue
-            self._remove(key, entry)
+            if entry.question.rdtype != _CNAME:  # the CNAME itself
+                self._remove(key, entry)
 
     def _keys_at(self, name: bytes, question: Question) -> list[bytes]:
         """The keys that positive entries at `name` may have, in that view."""

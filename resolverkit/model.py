@@ -226,11 +226,13 @@ class Reply:
         ra: recursion available.
         winner: the attempt that this is the reply of.
         disputed: vantages disagreed on it.
+        quorum: operators asked, and operators that agreed; (0, 0) where no `Quorum`
+            was asked.
         message: dnspython's parse, where somebody needed one.
     """
 
     __slots__ = (
-        "_attempts", "ad", "aliases", "disputed", "ede", "final", "kind",
+        "_attempts", "_quorum", "ad", "aliases", "disputed", "ede", "final", "kind",
         "message", "ra", "rcode", "soa", "ttl", "winner", "wire",
     )  # fmt: skip
 
@@ -276,6 +278,18 @@ class Reply:
         self._attempts = attempts
 
     @property
+    def quorum(self) -> tuple[int, int]:
+        """Operators asked, and operators that agreed; most replies have neither."""
+        try:
+            return self._quorum
+        except AttributeError:  # never set: __init__ has no time for it
+            return 0, 0
+
+    @quorum.setter
+    def quorum(self, quorum: tuple[int, int]) -> None:
+        self._quorum: tuple[int, int] = quorum
+
+    @property
     def denial(self) -> bool:
         """NXDOMAIN or NODATA."""
         return self.kind is Kind.NXDOMAIN or self.kind is Kind.NODATA
@@ -301,6 +315,8 @@ class AnswerPath:
         disputed: vantages disagreed.
         detail: why a local answer or an error is what it is, in words.
         clock: the resolver's clock.
+        asked: operators that a quorum asked; 0 where there was none.
+        agreed: how many of them agreed with this answer.
     """
 
     source: Source
@@ -311,6 +327,8 @@ class AnswerPath:
     disputed: bool = False
     detail: str = ""
     clock: Callable[[], float] | None = field(default=None, repr=False, compare=False)
+    asked: int = 0
+    agreed: int = 0
 
     @property
     def age(self) -> float:
@@ -368,6 +386,8 @@ class AnswerPath:
             "age": round(self.age, 3),
             "stale_for": round(self.stale_for, 3),
             "disputed": self.disputed,
+            "asked": self.asked,
+            "agreed": self.agreed,
             "detail": self.detail,
             "ede": [{"code": code, "text": text} for code, text in self.ede],
             "attempts": [a.to_dict(since=since) for a in self.attempts],
@@ -391,6 +411,8 @@ class AnswerPath:
         others = [a for a in self.attempts if a is not self.winner]
         if self.detail and not any(self.detail == a.detail for a in others):
             parts.append(self.detail)
+        if self.asked:
+            parts.append(f"{self.agreed} of {self.asked} agree")
         if self.disputed:
             parts.append("disputed")
         parts += [f"EDE {ede_text(ede)}" for ede in self.ede]

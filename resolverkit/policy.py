@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from resolverkit.errors import (
     BadReply,
@@ -51,6 +51,11 @@ SIBLING_WINDOW = 30.0
 SIBLING_WAIT = 0.1
 """Seconds to wait for fresh data in such a zone."""
 
+HOLD = 21_600.0
+"""Seconds for which upstreams may deny a name before a holder of its data gives in."""
+HEAD_START = 0.005
+"""Seconds that a store has to answer before the upstreams are asked as well."""
+
 _BLOCKS = frozenset(
     {15, 16, 17, 18}
 )  # RFC 8914: blocked, censored, filtered, prohibited
@@ -66,11 +71,18 @@ class StalePolicy:
         wait: seconds a caller waits for fresh data first (the client response timer);
             0 serves stale at once, with the refresh behind.
         ttl: TTL that stale records carry, in seconds.
+        on_denial: ``"accept"`` takes NXDOMAIN and NODATA at their word once they are
+            confirmed; ``"hold"`` goes on with the last known good data, and asks again
+            every 30 s. That outlives a name that was taken out of its zone by mistake,
+            and masks one that was deleted on purpose.
+        hold: seconds for which it does; a denial that persists for longer wins.
     """
 
     max_stale: float = MAX_STALE
     wait: float = CLIENT_RESPONSE_TIMER
     ttl: int = STALE_TTL
+    on_denial: Literal["accept", "hold"] = "accept"
+    hold: float = HOLD
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_stale <= MAX_STALE_LIMIT:
@@ -85,6 +97,14 @@ class StalePolicy:
             )
         if not 1 <= self.ttl <= FAILURE_RECHECK:
             raise ConfigurationError(f"ttl={self.ttl!r}: allowed are 1 to 30 seconds")
+        if self.on_denial not in {"accept", "hold"}:
+            raise ConfigurationError(
+                f"on_denial={self.on_denial!r}: allowed are 'accept', 'hold'"
+            )
+        if not 0 < self.hold <= MAX_STALE_LIMIT:
+            raise ConfigurationError(
+                f"hold={self.hold!r}: allowed are seconds up to {MAX_STALE_LIMIT:.0f}"
+            )
 
 
 NO_STALE = StalePolicy(max_stale=0)

@@ -25,6 +25,9 @@ MAX_KEY = 1024
 """Bytes that a key may have: a name, ten more, and a view (which has a name in it)."""
 
 
+_FOREVER = 2**53  # seconds: what a float tells apart
+
+
 class Said(NamedTuple):
     """Who gave an answer, for its path.
 
@@ -148,11 +151,19 @@ def said_from_text(text: str) -> Said:
     Raises:
         ValueError: it is none.
     """
-    return _said(json.loads(text))
+    try:
+        return _said(json.loads(text))
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
-def to_json(record: Record) -> dict[str, Any]:
-    """A record as JSON-ready values: what a person wants to read, then the bytes."""
+def to_json(record: Record, now: float) -> dict[str, Any]:
+    """A record as JSON-ready values: what a person wants to read, then the bytes.
+
+    Args:
+        record: as of now.
+        now: wall time (seconds), for dates that mean something to who reads it later.
+    """
     question = wire.question_of(record.key)
     rdclass = dns.rdataclass.RdataClass.make(question.rdclass)
     return {
@@ -160,8 +171,8 @@ def to_json(record: Record) -> dict[str, Any]:
         "type": dns.rdatatype.to_text(dns.rdatatype.RdataType.make(question.rdtype)),
         "class": dns.rdataclass.to_text(rdclass),
         "ttl": record.ttl,
-        "age": round(record.age, 3),
-        "denied": None if record.denied is None else round(record.denied, 3),
+        "learnt": round(now - record.age, 3),
+        "denied": None if record.denied is None else round(now - record.denied, 3),
         "disputed": record.disputed,
         "said": record.said._asdict(),
         "key": base64.b64encode(record.key).decode(),
@@ -169,8 +180,12 @@ def to_json(record: Record) -> dict[str, Any]:
     }
 
 
-def from_json(value: Any) -> Record:
+def from_json(value: Any, now: float) -> Record:
     """The inverse of `to_json`; `key` and `wire` are what counts.
+
+    Args:
+        value: what was read.
+        now: wall time (seconds).
 
     Raises:
         ValueError: it is no record; the message says why.
@@ -182,12 +197,13 @@ def from_json(value: Any) -> Record:
         data = base64.b64decode(value["wire"], validate=True)
         denied = value.get("denied")
         who = value.get("said", {})
+        ttl = _number(value["ttl"], int)
         record = Record(
             key,
             data,
-            _number(value["ttl"], int),
-            _number(value["age"], float),
-            None if denied is None else _number(denied, float),
+            ttl,
+            aged(_number(value["learnt"], float), ttl, now),
+            None if denied is None else max(0.0, now - _number(denied, float)),
             _said([who[field] for field in Said._fields]) if who else Said(),
             bool(value.get("disputed")),
         )
@@ -201,7 +217,9 @@ def from_json(value: Any) -> Record:
 
 def _number(value: Any, kind: type[Any]) -> Any:
     allowed = (int,) if kind is int else (int, float)
-    if isinstance(value, bool) or not isinstance(value, allowed) or not value >= 0:
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise ValueError(f"{value!r} is not a number of seconds")  # noqa: TRY004
+    if not 0 <= value < _FOREVER:  # nan, too
         raise ValueError(f"{value!r} is not a number of seconds")
     return kind(value)
 

@@ -20,14 +20,19 @@ import dns.resolver
 
 from resolverkit import config, errors, special, wire
 from resolverkit.answer import Answer
-from resolverkit.cache import Cache, LifetimeOver, Served
+from resolverkit.behind import Behind
+from resolverkit.cache import Cache, Call, LifetimeOver, Served
 from resolverkit.cacheview import CacheView
+from resolverkit.contents import Contents
 from resolverkit.errors import ConfigurationError, UpstreamError
+from resolverkit.hooks import Reporter
 from resolverkit.memory import MAX_BYTES, Entry
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
-from resolverkit.upstream import Upstream
+from resolverkit.stats import Stats
+from resolverkit.survey import Survey, local_survey, take_survey
+from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
     from dns._asyncbackend import Backend
 
     from resolverkit.config import Spec, Strategy
+    from resolverkit.hooks import Hook
     from resolverkit.model import Attempt
 
 _IN = dns.rdataclass.IN
@@ -50,22 +56,16 @@ def suspend_clock() -> Callable[[], float]:
     return time.monotonic
 
 
-class _Call:
+class _Call(Call):
     """One caller's options, for all the names that are tried for it."""
 
-    __slots__ = (
-        "denied", "lifetime", "rdclass", "rdtype", "refresh", "stack", "stale",
-        "started", "way",
-    )  # fmt: skip
+    __slots__ = ("denied", "lifetime", "rdclass", "rdtype", "stack", "way")
 
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
     stack: Stack
     way: Way
-    stale: StalePolicy
-    started: float  # loop time
     lifetime: float
-    refresh: bool
     denied: tuple[tuple[dns.name.Name, Served], ...]  # candidates that do not exist
 
 
@@ -84,9 +84,15 @@ class Resolver(dns.asyncresolver.Resolver):
         configure: read resolv.conf (or the registry) for servers and search list.
         filename: which resolv.conf.
         strategy: ``"hedge"`` asks the next upstream when one is late, ``"race"`` asks
-            all at once, ``"failover"`` asks the next when one has failed.
+            all at once, ``"failover"`` asks the next when one has failed, ``"quorum"``
+            asks until two operators agree.
         stale: when expired data may be served; False for never.
         cache_size: bytes for answers; 0 switches caching off.
+        store: where the last known good is kept beyond this process, as a URL
+            (``"sqlite:///path"``, ``"redis://host"``) or a `Store`; None for memory
+            alone.
+        hook: is told of flights, of stale and held answers, and of upstreams that go
+            down or come back.
         routes: subtrees and the upstreams that alone are asked for them.
         on_block: ``"accept"`` a block by a filtering upstream, or ask the ``"next"``.
         clock: seconds on a clock that never goes back; for tests.
@@ -110,6 +116,8 @@ class Resolver(dns.asyncresolver.Resolver):
         strategy: Strategy = "hedge",
         stale: StalePolicy | bool = True,
         cache_size: int = MAX_BYTES,
+        store: str | Store | None = None,
+        hook: Hook | None = None,
         routes: Mapping[str, Sequence[Spec]] | None = None,
         on_block: Literal["accept", "next"] = "accept",
         clock: Callable[[], float] | None = None,
@@ -126,7 +134,11 @@ class Resolver(dns.asyncresolver.Resolver):
         self._clock = clock or suspend_clock()
         self._stale = _stale_policy(stale)
         self._cache_size = cache_size
-        self._store = Cache(self._clock, self._stale, cache_size)
+        behind = None
+        if store is not None:
+            behind = Behind(config.store_of(store), self._clock)
+        self._store = Cache(self._clock, self._stale, cache_size, behind)
+        self._reporter = self._store.observer = Reporter(hook, self._path)
         self._hot: dict[Any, dict[str, Entry]] = {}
         self._plain: tuple[bool, bool, bool] | None = None
         self._stack: Stack | None = None
@@ -197,6 +209,15 @@ class Resolver(dns.asyncresolver.Resolver):
         if cache is None:
             self._store.clear()
         self._store.resize(CacheView.size_of(cache, self._cache_size))
+
+    @property
+    def store(self) -> Contents:
+        """What is kept, in memory and in the store: to look at, flush, export, load."""
+        return Contents(self._store, self._bind)
+
+    def stats(self) -> Stats:
+        """What was counted since the Resolver was made."""
+        return Stats.of(self._store, self._stack)
 
     # --- resolving -------------------------------------------------------------------
 
@@ -269,6 +290,42 @@ class Resolver(dns.asyncresolver.Resolver):
                 return answer
         raise self._nxdomain(call)
 
+    async def survey(
+        self,
+        qname: dns.name.Name | str,
+        rdtype: dns.rdatatype.RdataType | str = _A,
+        rdclass: dns.rdataclass.RdataClass | str = _IN,
+        *,
+        lifetime: float | None = None,
+    ) -> Survey:
+        """Ask every vantage for itself, past the cache, and compare what they say.
+
+        Those who are asked are those whom `resolve` would ask for that name.
+
+        Args:
+            qname: the name, which the search list is not used for.
+            rdtype: the type.
+            rdclass: the class.
+            lifetime: seconds the whole may take, half of them for asking once more;
+                None for the resolver's own.
+
+        Raises:
+            NoNameservers: there is no upstream for that name.
+            dns.resolver.NoMetaqueries: ANY, AXFR and the like.
+        """
+        call = self._begin(
+            rdtype, rdclass, False, None, 0, lifetime, None, None, refresh=True
+        )
+        (name, *_), relative = self._candidates(qname, search=False)
+        question, view = self._question(name, relative, call)
+        if view.detail:
+            return local_survey(question, view.detail)
+        try:
+            group = call.stack.group(view, call.way)
+        except UpstreamError as error:
+            raise self._failure(question, error, call.lifetime) from error
+        return await take_survey(question, group, until=call.started + call.lifetime)
+
     def _begin(
         self,
         rdtype: dns.rdatatype.RdataType | str,
@@ -286,11 +343,13 @@ class Resolver(dns.asyncresolver.Resolver):
         call.stack = stack = self._bind(backend)
         call.lifetime = self.lifetime if lifetime is None else lifetime
         config.check_timeout("lifetime", call.lifetime)
-        call.way = ANY_WAY
+        call.way, call.variant = ANY_WAY, b""
         if tcp or source or source_port:
             call.way = (tcp, source, source_port)
+            call.variant = repr(call.way).encode()
         call.stale = self._stale if stale is None else _stale_policy(stale)
         call.started = stack.loop.time()
+        call.until = call.started + call.lifetime
         call.refresh = refresh
         call.denied = ()
         return call
@@ -317,15 +376,7 @@ class Resolver(dns.asyncresolver.Resolver):
             reply = special.local_reply(question)
             entry = Entry(question, reply, self._clock())
             return Served(entry, Source.LOCAL, view.detail)
-        return self._store.ask(
-            question,
-            call.stack.group(view, call.way),
-            call.stale,
-            started=call.started,
-            until=call.started + call.lifetime,
-            refresh=call.refresh,
-            variant=b"" if call.way is ANY_WAY else repr(call.way).encode(),
-        )
+        return self._store.ask(question, call.stack.group(view, call.way), call)
 
     def _candidates(
         self, qname: dns.name.Name | str, search: bool | None
@@ -388,7 +439,10 @@ class Resolver(dns.asyncresolver.Resolver):
 
     def _answer(self, question: Question, served: Served, stale: StalePolicy) -> Answer:
         entry = served.entry
-        if served.source is Source.CACHE and entry.answer is not None:
+        old = served.source is Source.STALE or served.source is Source.HELD
+        if old:
+            self._reporter.served(question, served)
+        elif served.source is Source.CACHE and entry.answer is not None:
             return entry.answer
         answer = Answer(
             question,
@@ -397,7 +451,7 @@ class Resolver(dns.asyncresolver.Resolver):
             learnt=entry.learnt,
             clock=self._clock,
             since=entry.since,
-            stale_ttl=stale.ttl if served.source is Source.STALE else 0,
+            stale_ttl=stale.ttl if old else 0,
             detail=served.detail,
             on_parse=self._store.charge,
         )
@@ -439,6 +493,7 @@ class Resolver(dns.asyncresolver.Resolver):
             entry.reply.disputed,
             served.detail,
             self._clock,
+            *entry.reply.quorum,
         )
 
     def _nxdomain(self, call: _Call) -> errors.NXDOMAIN:
@@ -541,7 +596,7 @@ class Resolver(dns.asyncresolver.Resolver):
         """Close connections and end flights; the cache stays. Idempotent."""
         stack, self._stack = self._stack, None
         if stack is not None:
-            await stack.aclose()
+            await stack.aclose()  # and the store
 
     async def __aenter__(self) -> Resolver:
         return self

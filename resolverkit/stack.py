@@ -12,8 +12,10 @@ import dns.nameserver
 
 from resolverkit import config, policy, special, wire
 from resolverkit.errors import ConfigurationError, NetworkError, UpstreamError
+from resolverkit.groups.group import Group
 from resolverkit.groups.hedge import Hedge
-from resolverkit.model import Kind
+from resolverkit.groups.quorum import OPERATORS, Quorum, check_operators
+from resolverkit.model import Endpoint, Kind
 from resolverkit.transports.nameserver import ForeignNameserver
 from resolverkit.transports.url import UpstreamURL, build, check
 
@@ -33,6 +35,7 @@ _DELAYS: Mapping[Strategy, float | Literal["auto"] | None] = {
     "hedge": "auto",
     "race": 0.0,
     "failover": None,
+    "quorum": "auto",
 }
 Way: TypeAlias = tuple[bool, str | None, int]
 """How a caller wants to be asked for: over TCP, source address, source port."""
@@ -76,9 +79,10 @@ class Stack:
             options.timeout,
         )
         self._timeout = options.timeout
-        self._delay = _DELAYS[strategy]
+        self._report = options._reporter.changed
+        self._strategy: Strategy = strategy
         self._on_block = on_block
-        self._groups: dict[tuple[bytes, Way], Hedge] = {}
+        self._groups: dict[tuple[bytes, Way], Group] = {}
         self._transports: dict[tuple[int, Way], Upstream] = {}
         self._made: list[Upstream] = []  # in contrast to a user's own objects
         self._located: dict[str, str] = {}
@@ -92,6 +96,7 @@ class Stack:
     def check(options: Resolver) -> None:
         """Raise ConfigurationError for options that no stack can be made from."""
         stack = Stack.__new__(Stack)
+        stack._strategy = options._settings[0]
         stack._plan(options, options._settings[2])
         views = [stack._default, stack._private, *(view for _, view in stack._routes)]
         for view in views:
@@ -113,6 +118,7 @@ class Stack:
             )
 
         everybody = understand(options._nameservers)
+        self._check_operators(everybody)
         private = [member for member in everybody if _is_private(member)]
         if not private and options._system:
             private = understand([config.SYSTEM])
@@ -132,8 +138,16 @@ class Stack:
                     f"routes[{zone!r}] needs at least one upstream"
                 )
             name = wire.text_to_wire(zone)
-            self._routes.append((name, View(b"route" + name, understand(specs))))
+            members = understand(specs)
+            self._check_operators(members)
+            self._routes.append((name, View(b"route" + name, members)))
         self._routes.sort(key=lambda route: -len(route[0]))
+
+    def _check_operators(self, members: Sequence[Member]) -> None:
+        """Raise where a list that the user wrote has too few for a quorum."""
+        own = len(members) == 1 and isinstance(members[0], Group)
+        if self._strategy == "quorum" and members and not own:
+            check_operators(OPERATORS, map(_operator, members))
 
     def view(self, name: bytes, *, relative: bool) -> View:
         """Who is asked for a name, before any packet leaves.
@@ -158,25 +172,39 @@ class Stack:
 
     # --- groups and transports -------------------------------------------------------
 
-    def group(self, view: View, way: Way) -> Hedge:
+    @property
+    def groups(self) -> list[Group]:
+        """Those that were asked so far."""
+        return list(self._groups.values())
+
+    def group(self, view: View, way: Way) -> Group:
         """The group that answers for a view, by the way that a caller asks for."""
         group = self._groups.get((view.tag, way))
         if group is None:
             if not view.members:
                 raise NetworkError("no upstream is configured", local=True)
             members = [self._transport(member, way) for member in view.members]
-            if len(members) == 1 and isinstance(members[0], Hedge):
+            if len(members) == 1 and isinstance(members[0], Group):
                 group = members[0]  # a group of the user's own
-                group.on_recovery(self._cache.recovered)
+                group.on_change(self._changed)
             else:
-                group = Hedge(
+                # Private upstreams may be of one operator: no quorum is possible.
+                several = len(set(map(_operator, view.members))) >= OPERATORS
+                voting = self._strategy == "quorum" and several
+                group = (Quorum if voting else Hedge)(
                     members,
-                    delay=self._delay,
+                    delay=_DELAYS[self._strategy],
                     on_block=self._on_block,
-                    on_recovery=self._cache.recovered,
+                    on_change=self._changed,
                 )
             self._groups[view.tag, way] = group
         return group
+
+    def _changed(self, upstream: str, up: bool) -> None:
+        """An upstream went down, or came back."""
+        if up:
+            self._cache.recovered()
+        self._report(upstream, up)
 
     def _transport(self, member: Member, way: Way) -> Upstream:
         key = (id(member), way)
@@ -285,6 +313,8 @@ class Stack:
                 self._cache.abandon()
                 for group in self._groups.values():
                     await group.aclose()
+                if self._cache.behind is not None:
+                    await self._cache.behind.aclose()
 
 
 def _advance(generator: AsyncGenerator[None, None]) -> None:
@@ -301,6 +331,17 @@ def _first_address(reply: Reply) -> str:
     answer = message.resolve_chaining().answer
     assert answer is not None
     return str(answer[0].address)
+
+
+def _operator(member: Member) -> str:
+    """Whose vantage a member is, as groups see it."""
+    if isinstance(member, dns.nameserver.Nameserver):
+        return str(member)
+    if isinstance(member, UpstreamURL):
+        endpoint: Endpoint = member.endpoint
+    else:
+        endpoint = getattr(member, "endpoint", None) or Endpoint(member.name)
+    return endpoint.operator or endpoint.name
 
 
 def _is_private(member: Member) -> bool:

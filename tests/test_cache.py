@@ -26,7 +26,7 @@ from virtual import (
 )
 
 from resolverkit import Reply, StalePolicy
-from resolverkit.cache import Cache
+from resolverkit.cache import Cache, Call
 from resolverkit.model import Kind
 from resolverkit.testing import (
     ScriptedUpstream,
@@ -75,6 +75,23 @@ def test_the_ttl_is_the_least_on_the_chain():
         return await call(r)
 
     assert run(main) == ("192.0.2.1", "upstream", 10)
+
+
+@pytest.mark.parametrize("ttl", [604_801, 2**31, 2**32 - 1])
+def test_data_is_fresh_for_seven_days_at_most_top_bit_or_not(ttl):
+    """RFC 8767 section 4: a TTL with the top bit is a large one, and capped; not 0."""
+
+    async def main():
+        (a,) = upstreams([quick_answer(ttl=ttl), servfail()])
+        r = resolver(a)
+        await call(r)
+        await at(500_000)
+        assert await call(r) == ("192.0.2.1", "cache", 0)
+        assert a.count == 1
+        await at(604_801)
+        return (await call(r)).source
+
+    assert run(main) == "stale"
 
 
 def test_an_entry_that_is_asked_for_in_its_last_tenth_is_refreshed():
@@ -346,7 +363,7 @@ def test_data_ends_a_denial():
 
 
 def test_a_cname_evicts_direct_data_at_its_owner():
-    """A CNAME at an owner evicts entries with direct data at that owner."""
+    """RFC 8767 section 7: a CNAME at an owner evicts entries with direct data there."""
 
     async def main():
         (a,) = upstreams(
@@ -612,7 +629,8 @@ def test_a_weak_denial_never_replaces_an_entry():
 
 @pytest.mark.parametrize("strategy", ["hedge", "race", "failover"])
 def test_a_hundred_identical_calls_are_one_question(strategy):
-    """100 concurrent identical calls → one question per asked upstream."""
+    """RFC 9520 section 1.2: 100 concurrent identical calls → one question per asked
+    upstream."""
 
     async def main():
         a, b, c = upstreams(servfail(), SLOW, SLOW)
@@ -739,11 +757,12 @@ def test_a_flood_of_random_names_does_not_push_out_last_known_good():
         r = resolver(a, cache_size=1_000_000)
         await call(r)
         cache, (group,) = r._store, r._stack._groups.values()
-        now = VirtualLoop.running().time()
-        flood, policy = Denies(), StalePolicy()
+        flood, wanted = Denies(), Call()
+        wanted.stale, wanted.refresh, wanted.variant = StalePolicy(), False, b""
+        wanted.started = VirtualLoop.running().time()
+        wanted.until = wanted.started + 5
         for i in range(100_000):
-            asked = question(f"r{i}.flood.example")
-            served = cache.ask(asked, flood, policy, started=now, until=now + 5)
+            served = cache.ask(question(f"r{i}.flood.example"), flood, wanted)
             if i % 100 == 0:
                 await served
         await asyncio.sleep(0.1)
@@ -777,6 +796,8 @@ class Denies:
 
 
 def test_a_flood_of_failures_does_not_either():
+    """RFC 9520 section 3.2: the memory for failures is bounded."""
+
     async def main():
         (a,) = upstreams({WWW: [GOOD, servfail()], "*": servfail(after=0)})
         r = resolver(a, cache_size=1_000_000)

@@ -161,12 +161,12 @@ def test_order_is_kept():
 
 
 def test_strategies():
-    for strategy in ("hedge", "race", "failover"):
+    for strategy in ("hedge", "race", "failover", "quorum"):
         config.check_strategy(strategy)
     with pytest.raises(ConfigurationError) as caught:
         config.check_strategy("fastest")
     assert str(caught.value) == (
-        "strategy='fastest': allowed are 'hedge', 'race', 'failover'"
+        "strategy='fastest': allowed are 'hedge', 'race', 'failover', 'quorum'"
     )
 
 

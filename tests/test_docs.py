@@ -182,7 +182,9 @@ def test_every_public_name_is_in_the_reference(module):
     [
         resolverkit.Resolver,
         resolverkit.Resolver.resolve,
+        resolverkit.Resolver.survey,
         resolverkit.Hedge,
+        resolverkit.Quorum,
         resolverkit.StalePolicy,
         testing.ScriptedUpstream,
         testing.LabUpstream,

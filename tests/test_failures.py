@@ -3,6 +3,8 @@
 import asyncio
 from itertools import pairwise
 
+import dns.message
+import dns.rrset
 import pytest
 from virtual import WWW, at, call, moments, ms, pin, resolver, told, upstreams
 
@@ -14,10 +16,12 @@ from resolverkit.testing import (
     network_error,
     nodata,
     nxdomain,
+    rcode,
     refused,
     run,
     servfail,
     silent,
+    wire,
 )
 
 GOOD = answer("192.0.2.1", ttl=60)
@@ -32,7 +36,7 @@ async def ask_all_the_time(r, until, *, every=0.5, **options):
 
 @pytest.mark.parametrize("step", [servfail(), refused(), bad_reply(), network_error()])
 def test_a_failed_key_is_not_asked_for_again_for_a_while(step):
-    """Then no packet leaves for it for 5 s, doubling to 30 s."""
+    """RFC 9520 section 3.2: no packet leaves for it for 5 s, doubling to 30 s."""
 
     async def main():
         (a,) = upstreams(step)
@@ -45,6 +49,79 @@ def test_a_failed_key_is_not_asked_for_again_for_a_while(step):
     for gap, pause in zip(gaps, (5, 10, 20, 30, 30, 30), strict=False):
         assert pause * 1000 <= gap <= pause * 1000 + 200
     assert len(asked) == 7
+
+
+def alias_loop(asked):
+    """A CNAME that leads to its own owner."""
+    made = dns.message.make_response(dns.message.from_wire(asked.wire))
+    own = str(asked.name)
+    made.answer.append(dns.rrset.from_text(own, 60, "IN", "CNAME", own))
+    return made.to_wire()
+
+
+KINDS = {
+    "SERVFAIL": servfail(),
+    "REFUSED": refused(),
+    "FORMERR": rcode(1),
+    "NOTIMP": rcode(4),
+    "timeout": silent(),
+    "unreachable": network_error("no route to host"),
+    "bad reply": bad_reply(),
+    "alias loop": wire(alias_loop),
+    "no reachable authority": servfail(ede=22),
+    **{f"DNSSEC, EDE {code}": servfail(ede=code) for code in range(5, 13)},
+}
+
+
+@pytest.mark.parametrize("step", KINDS.values(), ids=KINDS)
+def test_every_kind_of_failure_is_remembered(step):
+    """RFC 9520 section 2 lists them, section 3.4 those of DNSSEC; section 3.2: no
+    packet for 1 s at the least (here 5 s), and not for longer than 5 min."""
+
+    async def main():
+        (a,) = upstreams(step)
+        r = resolver(a)
+        assert (await call(r)).what == "NoNameservers"
+        failed = ms() / 1000
+        for later in (0, 0.5, 0.999, 4.9):
+            await at(failed + later)
+            assert await call(r) == FAILED
+        assert a.count == 1
+        a.play(GOOD)
+        await at(failed + 300)
+        return (await call(r)).what
+
+    assert run(main) == "192.0.2.1"
+
+
+@pytest.mark.parametrize("change", ["refresh", "no cache"])
+def test_no_packet_leaves_for_a_failed_key_whatever_the_caller_wants(change):
+    """RFC 9520 section 3.2: MUST NOT, until it expires."""
+
+    async def main():
+        (a,) = upstreams(servfail())
+        r = resolver(a)
+        options = {"refresh": True} if change == "refresh" else {}
+        if change == "no cache":
+            r.cache = None
+        assert (await call(r, **options)).took == 10
+        assert await call(r, **options) == FAILED
+        return a.count
+
+    assert run(main) == 1
+
+
+def test_a_hundred_calls_for_a_failing_name_are_one_question_to_each():
+    """RFC 9520 section 1.2: identical questions are joined."""
+
+    async def main():
+        members = upstreams(servfail(after=0.1), silent(), refused())
+        r = resolver(*members)
+        got = await asyncio.gather(*[call(r) for _ in range(100)])
+        assert {g.what for g in got} == {"NoNameservers"}
+        return [member.count for member in members]
+
+    assert run(main) == [1, 1, 1]
 
 
 def test_a_timeout_is_a_failure_too():
@@ -71,7 +148,8 @@ def test_a_cached_failure_tells_what_was_tried():
 
 
 def test_a_key_has_failed_when_every_vantage_that_was_asked_did():
-    """One upstream's SERVFAIL never silences the others."""
+    """RFC 9520 section 5: one upstream's SERVFAIL, which may be forged, never silences
+    the others."""
 
     async def main():
         a, b = upstreams(servfail(), answer("192.0.2.1", ttl=0))
@@ -366,3 +444,23 @@ def test_a_timeout_lists_what_had_been_tried_by_then():
     got = run(main)
     assert got == ("LifetimeTimeout", "upstream", 1000)
     assert told(got.path) == [("a", "server failure"), ("b", "timeout")]
+
+
+@pytest.mark.parametrize("rd", [True, False])
+def test_no_packet_leaves_for_a_failed_key_that_bypasses_the_cache(rd):
+    """RFC 9520 section 3.2: a matching query causes no outgoing ones until it expires,
+    with RD=0 or a caller's own EDNS options as well."""
+    import dns.edns
+
+    async def main():
+        (a,) = upstreams(servfail())
+        r = resolver(a)
+        if rd:
+            r.use_edns(0, 0, 1232, [dns.edns.GenericOption(65001, b"x")])
+        else:
+            r.flags = 0
+        for _ in range(5):
+            assert (await call(r)).what == "NoNameservers"
+        return a.count
+
+    assert run(main) == 1

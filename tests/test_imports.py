@@ -26,18 +26,30 @@ TIERS = (
         "wire",
         "health",
         "policy",
+        "comparison",
         "special",
         "memory",
         "record",
         "behind",
     },
     {"transports", "groups", "stores", "cache"},
-    {"resolver", "default", "config", "presets", "stack", "cacheview"},
+    {
+        "resolver",
+        "default",
+        "config",
+        "presets",
+        "stack",
+        "survey",
+        "cacheview",
+        "contents",
+        "stats",
+        "hooks",
+    },
     {"blocking", "integrations", "server", "cli", "testing", "__init__", "__main__"},
 )
 PURE = {
-    "errors", "model", "answer", "wire", "health", "policy", "special", "memory",
-    "record",
+    "errors", "model", "answer", "wire", "health", "policy", "comparison", "special",
+    "memory", "record",
 }  # fmt: skip
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "threading", "os", "selectors"}
 ALLOWED = {  # beside their own file, where they may be

@@ -81,6 +81,10 @@ def clock():
         ),
         (AnswerPath(Source.HELD, None, (), 60, 10, disputed=True, clock=clock),
          "held, 90 s old, 30 s past its TTL; disputed"),
+        (AnswerPath(Source.CACHE, None, (), 60, 58, clock=clock, asked=3, agreed=2),
+         "cache, 42 s old; 2 of 3 agree"),
+        (AnswerPath(Source.UPSTREAM, FAILED, (FAILED,), disputed=True, asked=3),
+         "upstream: udp://192.0.2.1 over udp in 1.5 ms; 0 of 3 agree; disputed"),
         (AnswerPath(Source.LOCAL, detail="RFC 6761"), "local; RFC 6761"),
         (AnswerPath(Source.UPSTREAM), "no upstream answered"),
         (
@@ -110,6 +114,8 @@ def test_a_path_as_json():
         "age": 89.5,
         "stale_for": 29.5,
         "disputed": False,
+        "asked": 0,
+        "agreed": 0,
         "detail": "",
         "ede": [{"code": 3, "text": ""}, {"code": 22, "text": "at delegation"}],
     }

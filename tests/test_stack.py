@@ -79,6 +79,27 @@ def test_its_last_good_address_outlives_those_who_knew_it():
     assert connections >= 2
 
 
+@pytest.mark.parametrize("how", ["tcp://", "tcp=True", "tcp=True, with udp://"])
+def test_tcp_is_used_without_trying_udp_first(how):
+    """RFC 9210 section 4: a stub can do without UDP."""
+
+    async def main():
+        async with Lab(Authority(RECORDS), ["udp" if "udp" in how else "tcp"]) as lab:
+            (upstream,) = lab.upstreams
+            datagrams, receive = [], upstream.receive
+
+            def note(data, send, *, datagram=False):
+                datagrams.append(datagram)
+                receive(data, send, datagram=datagram)
+
+            upstream.receive = note
+            async with Resolver(lab.urls, False) as r:
+                await r.resolve("www.example.com", tcp="tcp=" in how)
+            return datagrams, upstream.connections
+
+    assert run(main) == ([False], 1)
+
+
 def test_alone_it_is_refused_at_once():
     with pytest.raises(ConfigurationError, match=r"add \?address=IP"):
         Resolver(["https://dns.example.net/dns-query"], False)

@@ -57,6 +57,8 @@ def test_stale_is_served_at_the_client_response_timer():
 
 
 def test_fresh_data_that_comes_before_it_is_better():
+    """RFC 8767 section 7: stale only after an attempt in good faith to refresh."""
+
     async def main():
         r, _ = await warmed(answer("192.0.2.2", after=1.79))
         return await call(r)
@@ -215,6 +217,24 @@ def test_at_once_when_the_last_refresh_failed_within_5_min():
         return moments(a)
 
     assert run(main) == [100000, 399000]
+
+
+def test_within_30_s_of_a_failed_refresh_no_packet_leaves():
+    """RFC 8767 section 5, failure recheck timer: stale at once, and 0 packets."""
+
+    async def main():
+        r, a, b = await warmed(servfail(), refused())
+        assert (await call(r)).source == "stale"
+        asked = moments(a) + moments(b)
+        for second in range(101, 130):
+            await at(second)
+            assert await call(r) == ("192.0.2.1", "stale", 0)
+        assert moments(a) + moments(b) == asked
+        await at(131)
+        assert await call(r) == ("192.0.2.1", "stale", 0)
+        return a.count, b.count
+
+    assert run(main) == (2, 1)  # the refresh of 131 s has begun
 
 
 def test_after_5_min_without_a_failure_fresh_data_is_waited_for():
@@ -379,7 +399,7 @@ def test_many_failed_siblings_are_remembered_by_their_last_failure():
     ],
 )
 def test_max_stale(policy, limit):
-    """Max stale (default 24 h, up to 7 days)."""
+    """RFC 8767 section 5: max stale (default 24 h, up to 7 days)."""
 
     async def main():
         (a,) = upstreams([OLD, servfail()])
@@ -410,7 +430,7 @@ def test_a_policy_that_cannot_be_is_refused(options):
 
 
 def test_stale_false_for_a_call():
-    """stale=False per call: fresh data or an error."""
+    """RFC 8767 section 10: stale=False per call, fresh data or an error."""
 
     async def main():
         r, _ = await warmed([servfail(), silent()])
@@ -445,8 +465,8 @@ def test_a_stale_that_is_none_is_refused(stale):
 
 
 def test_stale_data_carries_ttl_30():
-    """Stale data carries TTL 30; `expiration` is now + 30 s when stale; TTLs inside
-    `response` stay as received."""
+    """RFC 8767 section 4: stale data carries TTL 30; `expiration` is now + 30 s when
+    stale; TTLs inside `response` stay as received."""
 
     async def main():
         r, _ = await warmed(servfail())
@@ -461,6 +481,34 @@ def test_stale_data_carries_ttl_30():
     assert stale.expiration == pytest.approx(time.time() + 30, abs=5)
 
 
+def test_a_stale_answer_says_so_and_for_how_long():
+    """RFC 8767 section 10: who must not use stale data can tell."""
+
+    async def main():
+        r, _ = await warmed(servfail())
+        return await call(r)
+
+    path = run(main).path
+    assert path.source == "stale"
+    assert path.stale_for == pytest.approx(39.99, abs=0.02)
+    assert path.to_dict()["source"] == "stale"
+    assert "past its TTL" in str(path)
+
+
+def test_rd_0_gets_no_stale_data():
+    """RFC 8767 section 5: who does not want recursion is answered at once, without."""
+
+    async def main():
+        r, _ = await warmed([servfail(), silent()])
+        r.flags = 0
+        first = await call(r)
+        r.flags = None
+        await at(200)
+        return first, (await call(r)).source
+
+    assert run(main) == (("NoNameservers", "upstream", 10), "stale")
+
+
 def test_a_policy_may_set_the_ttl():
     async def main():
         r, _ = await warmed(servfail(), stale=StalePolicy(ttl=5))
@@ -470,7 +518,7 @@ def test_a_policy_may_set_the_ttl():
 
 
 def test_ttl_zero_data_is_never_served_stale():
-    """TTL-0 data is never served stale."""
+    """RFC 8767 section 7: TTL-0 data is never served stale."""
 
     async def main():
         (a,) = upstreams([answer("192.0.2.1", ttl=0), servfail()])
@@ -479,6 +527,30 @@ def test_ttl_zero_data_is_never_served_stale():
         return await call(r)
 
     assert run(main) == ("NoNameservers", "upstream", 10)
+
+
+@pytest.mark.parametrize("denial", [nxdomain(ttl=0), nodata(ttl=0)])
+def test_ttl_zero_denials_are_never_served_stale(denial):
+    """RFC 8767 section 7 speaks of all data."""
+
+    async def main():
+        (a,) = upstreams([denial, servfail()])
+        r = resolver(a)
+        await call(r)
+        return await call(r)
+
+    assert run(main) == ("NoNameservers", "upstream", 10)
+
+
+def test_yxdomain_leaves_the_last_known_good():
+    """RFC 8767 section 4: neither NOERROR nor NXDOMAIN, so earlier data stay."""
+
+    async def main():
+        r, _ = await warmed([rcode(6), servfail()])
+        assert (await call(r)).what == "YXDOMAIN"
+        return await call(r)
+
+    assert run(main) == ("192.0.2.1", "stale", 10)
 
 
 def test_ttl_zero_data_leaves_the_last_known_good():
@@ -512,7 +584,8 @@ FAILURES = {
 
 @pytest.mark.parametrize("step", FAILURES.values(), ids=FAILURES)
 def test_anything_else_leaves_the_entry_alone(step):
-    """NOERROR and confirmed denials refresh; anything else leaves the entry alone."""
+    """RFC 8767 section 4: NOERROR and confirmed denials refresh; anything else leaves
+    the entry alone. Section 6: stale may be served, also where all say REFUSED."""
 
     async def main():
         r, a = await warmed([step, NEW])
@@ -525,6 +598,21 @@ def test_anything_else_leaves_the_entry_alone(step):
         return await call(r), a.count
 
     assert run(main) == (("192.0.2.2", "cache", 0), 2)
+
+
+@pytest.mark.parametrize("step", FAILURES.values(), ids=FAILURES)
+def test_the_last_known_good_survives_any_number_of_failures(step):
+    """RFC 8767 section 4: earlier data are left as they are."""
+
+    async def main():
+        r, a = await warmed(step)
+        for when in (100, 140, 200, 5000, 86_000):
+            await at(when)
+            got = await call(r)
+            assert (got.what, got.source) == ("192.0.2.1", "stale")
+        return a.count
+
+    assert run(main) == 5
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resolverkit.cli import query as querying
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
 
 app = typer.Typer(
     name="resolverkit",
@@ -65,10 +68,21 @@ def query(
         typer.Option(
             help=(
                 "hedge asks the next upstream when one is late, race asks all at once, "
-                "failover asks the next when one has failed."
+                "failover asks the next when one has failed, quorum asks until two "
+                "operators agree."
             )
         ),
     ] = "hedge",
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help=(
+                "Where answers are kept from one call to the next: sqlite:///path, "
+                "redis://host, …"
+            ),
+        ),
+    ] = None,
     ca: Annotated[
         str | None,
         typer.Option(
@@ -100,6 +114,7 @@ def query(
         types=tuple(types or ("A",)),
         upstreams=tuple(upstream or ("system",)),
         strategy=strategy,
+        store=store,
         ca=ca,
         timeout=timeout,
     )
@@ -112,7 +127,155 @@ def query(
 
 
 @app.command()
+def survey(
+    name: Annotated[str, typer.Argument(help="The name to ask for.")],
+    rdtype: Annotated[
+        str, typer.Argument(metavar="TYPE", help="The record type.")
+    ] = "A",
+    upstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--upstream",
+            "-u",
+            metavar="URL",
+            help=(
+                "A vantage: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
+                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: system."
+            ),
+        ),
+    ] = None,
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Certificates (PEM) to trust for tls:// and https://."
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long it may take in all.")
+    ] = 5.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: all vantages, for machines.")
+    ] = False,
+) -> None:
+    """Ask every vantage for a name, and say whether they agree.
+
+    Exit status: 0 if they agree, or differ as CDNs do, 1 if all deny the name or the
+    data, 2 for a mistake in the command, 3 when nothing could be reached, 4 if vantages
+    disagree: one denies, filters or lies, or nobody can tell.
+
+    Example: resolverkit survey example.com -u quad9 -u cloudflare -u google
+    """
+    from resolverkit.cli import survey as surveying
+
+    request = surveying.Request(
+        name=name,
+        rdtype=rdtype,
+        upstreams=tuple(upstream or ("system",)),
+        ca=ca,
+        timeout=timeout,
+    )
+    raise typer.Exit(asyncio.run(surveying.run(request, as_json=as_json)))
+
+
+stores = typer.Typer(
+    help="Look into a store: sqlite:///path, redis://host and the like.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(stores, name="store")
+_StoreURL = Annotated[
+    str, typer.Argument(metavar="URL", help="sqlite:///path, redis://host[:port], …")
+]
+
+
+@stores.command("show")
+def store_show(
+    url: _StoreURL,
+    under: Annotated[
+        str | None, typer.Option(metavar="NAME", help="This name and those below it.")
+    ] = None,
+) -> None:
+    """List what a store keeps: name, type, state, age, who gave it.
+
+    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
+
+    Example: resolverkit store show sqlite:///var/cache/app/dns.db --under example.com
+    """
+    from resolverkit.cli import store
+
+    raise typer.Exit(asyncio.run(store.run(lambda: store.show(url, under))))
+
+
+@stores.command("flush")
+def store_flush(
+    url: _StoreURL,
+    name: Annotated[
+        str | None, typer.Argument(help="Of which name; without it, everything.")
+    ] = None,
+    subtree: Annotated[
+        bool, typer.Option("--subtree", help="Also of the names below it.")
+    ] = False,
+) -> None:
+    """Delete answers from a store.
+
+    What running programs have in memory stays there.
+
+    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
+
+    Example: resolverkit store flush redis://cache.internal example.com --subtree
+    """
+    from resolverkit.cli import store
+
+    def work() -> Coroutine[Any, Any, None]:
+        return store.flush(url, name, subtree=subtree)
+
+    raise typer.Exit(asyncio.run(store.run(work)))
+
+
+@stores.command("export")
+def store_export(url: _StoreURL) -> None:
+    """Print every answer as a line of JSON.
+
+    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
+
+    Example: resolverkit store export sqlite:///var/cache/app/dns.db > answers.jsonl
+    """
+    from resolverkit.cli import store
+
+    raise typer.Exit(asyncio.run(store.run(lambda: store.export(url))))
+
+
+@stores.command("load")
+def store_load(
+    url: _StoreURL,
+    file: Annotated[
+        typer.FileText, typer.Argument(help="Lines that export printed; - for stdin.")
+    ],
+) -> None:
+    """Read answers that export has printed; newer ones in the store stay.
+
+    Exit status: 0; 2 for a mistake in the command or the file, 3 if the store cannot
+    be used.
+
+    Example: resolverkit store load redis://cache.internal answers.jsonl
+    """
+    from resolverkit.cli import store
+
+    raise typer.Exit(asyncio.run(store.run(lambda: store.load(url, file))))
+
+
+@app.command()
 def demo(
+    outage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=(
+                "Replay this outage and show a table of its phases; 'list' tells "
+                "which there are. Default: facebook-2021, second by second."
+            ),
+        ),
+    ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="Ten seconds instead of half a minute.")
     ] = False,
@@ -120,13 +283,17 @@ def demo(
         bool, typer.Option("--json", help="Print the table as JSON at the end.")
     ] = False,
 ) -> None:
-    """Live through the outage of 2021-10-04, on loopback and offline.
+    """Live through an outage of the past, on loopback and offline.
 
-    An authority with the names of Facebook, WhatsApp and Instagram vanishes and comes
-    back; resolverkit and plain dnspython ask all the while, side by side.
+    Without a name it is that of 2021-10-04: an authority with the names of Facebook,
+    WhatsApp and Instagram vanishes and comes back; resolverkit and plain dnspython ask
+    all the while, side by side.
 
-    Exit status: 0, or 1 if resolverkit lost an answer.
+    Exit status: 0; 1 if resolverkit lost an answer that it was to keep; 2 for a
+    mistake in the command.
+
+    Example: resolverkit demo --outage zoom-2025
     """
-    from resolverkit.cli import demo_view
+    from resolverkit.cli import demo as demos
 
-    raise typer.Exit(asyncio.run(demo_view.run(fast=fast, as_json=as_json)))
+    raise typer.Exit(asyncio.run(demos.run(outage, fast=fast, as_json=as_json)))

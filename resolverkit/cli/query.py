@@ -19,6 +19,8 @@ from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import Resolver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolverkit.model import AnswerPath
 
 Form: TypeAlias = Literal["text", "short", "json"]
@@ -35,6 +37,7 @@ class Request:
     types: tuple[str, ...]
     upstreams: tuple[str, ...]
     strategy: str
+    store: str | None
     ca: str | None
     timeout: float
 
@@ -75,16 +78,8 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
     """
     try:
         outcomes = await _ask(request)
-    except (ConfigurationError, dns.resolver.NoResolverConfiguration) as error:
-        return _usage(str(error))
-    except dns.resolver.NoMetaqueries:
-        return _usage("ANY, AXFR and the like cannot be looked up; name a record type")
-    except dns.rdatatype.UnknownRdatatype:
-        return _usage(
-            f"unknown record type in {' '.join(request.types)}; try A or AAAA"
-        )
-    except dns.exception.DNSException as error:  # what the name itself is refused for
-        return _usage(f"{request.name!r} is not a name: {error}")
+    except (ConfigurationError, dns.exception.DNSException) as error:
+        return complain(error, request.name, request.types)
     _print(request, outcomes, form, trace=trace)
     return min(outcome.exit_status for outcome in outcomes)
 
@@ -92,8 +87,12 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
 async def _ask(request: Request) -> list[Outcome]:
     if not request.timeout > 0:  # nan, too
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
-    upstreams = [_with_ca(url, request.ca) for url in request.upstreams]
-    async with Resolver(upstreams, strategy=request.strategy) as resolver:  # type: ignore[arg-type]
+    upstreams = [with_ca(url, request.ca) for url in request.upstreams]
+    async with Resolver(
+        upstreams,
+        strategy=request.strategy,  # type: ignore[arg-type]
+        store=request.store,
+    ) as resolver:
         return await asyncio.gather(
             *(_ask_one(resolver, request, rdtype.upper()) for rdtype in request.types)
         )
@@ -125,14 +124,28 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
     return Outcome(rdtype, "NOERROR", DATA, answer.path, answer.response)
 
 
-def _with_ca(url: str, ca: str | None) -> str:
+def with_ca(url: str, ca: str | None) -> str:
     """The URL with the command's CA file, where it is encrypted and has none."""
     if ca is None or not url.startswith(("tls://", "https://")) or "ca=" in url:
         return url
     return f"{url}{'&' if '?' in url else '?'}ca={quote(ca)}"
 
 
-def _usage(text: str) -> int:
+def complain(error: Exception, name: str, types: Sequence[str]) -> int:
+    """Say on stderr what is wrong with a command that has this name and these types.
+
+    Returns:
+        The exit status.
+    """
+    text = str(error)
+    if isinstance(error, dns.resolver.NoMetaqueries):
+        text = "ANY, AXFR and the like cannot be looked up; name a record type"
+    elif isinstance(error, dns.rdatatype.UnknownRdatatype):
+        text = f"unknown record type in {' '.join(types)}; try A or AAAA"
+    elif not isinstance(
+        error, (ConfigurationError, dns.resolver.NoResolverConfiguration)
+    ):  # what the name itself is refused for
+        text = f"{name!r} is not a name: {error}"
     print(f"resolverkit: {text}", file=sys.stderr)
     return USAGE
 

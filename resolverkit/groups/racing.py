@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from resolverkit.deadlines import Deadline, Deadlines
-    from resolverkit.groups.hedge import Hedge
+    from resolverkit.groups.group import Group
     from resolverkit.model import Question
     from resolverkit.upstream import Upstream
 
@@ -65,7 +65,7 @@ class Race(Pending):
 
     def __init__(
         self,
-        group: Hedge,
+        group: Group,
         question: Question,
         ordered: list[Child],
         deadlines: Deadlines,
@@ -191,6 +191,7 @@ class Race(Pending):
         self, child: Child, started: float, now: float, error: UpstreamError
     ) -> None:
         self._errors += (error,)
+        child.health.errors += 1
         self._note(child, error.attempts or (_attempt(error, child, started, now),))
         if isinstance(error, ServerFailure) or (
             # Silent about this question while it answered others.

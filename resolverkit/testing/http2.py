@@ -128,7 +128,10 @@ class Http2(asyncio.Protocol):
         """Begin a response; False where the request was taken back in the same read."""
         try:
             self._h2.send_headers(stream, list(headers.items()), end_stream=end)
-        except h2.exceptions.StreamClosedError:
+        except (
+            h2.exceptions.StreamClosedError,
+            h2.exceptions.StreamIDTooLowError,  # and another one has begun since
+        ):
             return False
         return True
 

@@ -571,7 +571,7 @@ def test_a_demoted_upstream_is_back_as_soon_as_it_answers():
     async def main():
         recovered = []
         a, b = demotable()
-        group = Hedge([a, b], on_recovery=lambda: recovered.append(ms()))
+        group = Hedge([a, b], on_change=lambda _, up: up and recovered.append(ms()))
         for _ in range(5):
             await put(group)
         assert group._children[0].health.down
@@ -610,7 +610,9 @@ def test_a_race_demotes_nobody_who_is_merely_slower():
     async def main():
         recovered = []
         members = upstreams(answer("192.0.2.1", after=0.05), GOOD)
-        group = Hedge(members, delay=0, on_recovery=lambda: recovered.append(1))
+        group = Hedge(
+            members, delay=0, on_change=lambda _, up: up and recovered.append(1)
+        )
         for _ in range(30):
             await put(group)
         return [child.health.down for child in group._children], recovered
@@ -1036,8 +1038,8 @@ def test_all_who_want_to_know_are_told_of_a_recovery():
 
     async def main():
         (a,) = upstreams([silent()] * 5 + [GOOD])
-        group = Hedge([a], on_recovery=lambda: told_to.append("one"))
-        group.on_recovery(lambda: told_to.append("two"))
+        group = Hedge([a], on_change=lambda _, up: up and told_to.append("one"))
+        group.on_change(lambda _, up: up and told_to.append("two"))
         for _ in range(6):
             await put(group)
 

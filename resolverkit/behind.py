@@ -1,0 +1,300 @@
+"""What stands between the cache and a store: batches, a budget, and its state.
+
+Look-ups and changes are gathered while one is under way, and go to the store together.
+Nobody waits for a store that does not answer: a look-up that takes longer than the
+store's budget finds nothing, and from then on the store counts as away. It is opened
+again with growing pauses and jitter, so that a fleet does not do so as one.
+
+Changes are written behind the answers, within half a second. While the store takes
+none, the latest of each key are kept, up to a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from resolverkit.errors import StoreError
+from resolverkit.record import Denied, Record, said_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from resolverkit.memory import Entry
+    from resolverkit.record import Change
+    from resolverkit.upstream import Store
+
+WRITE_DELAY = 0.25
+"""Seconds for which changes are gathered; a process that is killed loses these."""
+BATCH = 500
+"""Changes that are written at once."""
+MAX_WAITING = 20_000
+"""Changes that are kept while the store takes none; then the oldest are dropped."""
+MIN_PAUSE, MAX_PAUSE = 0.5, 30.0
+"""Seconds between two tries to open a store, or to write to it, that failed."""
+CLOSING = 2.0
+"""Seconds for the last changes when the resolver is closed."""
+
+_log = logging.getLogger("resolverkit.store")
+
+Found: TypeAlias = "Callable[[Record | None], None]"
+"""What is called, once, with the outcome of a look-up."""
+
+
+class Behind:
+    """A store, as the cache sees it: nothing here raises, and nothing waits.
+
+    Args:
+        store: where answers are kept.
+        clock: the cache's clock, for ages.
+
+    Attributes:
+        store: the same.
+        found: look-ups that gave a record.
+        missed: look-ups that gave none.
+        written: changes that the store took.
+        dropped: changes that it did not take in time.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self.store = store
+        self.found = self.missed = self.written = self.dropped = 0
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open = False
+        self._unread = self._unwritten = ""  # why not
+        self._wanted: dict[bytes, list[Found]] = {}
+        self._changes: dict[bytes, Entry | float] = {}
+        self._pause = MIN_PAUSE
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None
+        self._opener: asyncio.Task[None] | None = None
+
+    @property
+    def problem(self) -> str:
+        """Why the store cannot be used now; empty while it can."""
+        return self._unread or self._unwritten
+
+    @property
+    def waiting(self) -> int:
+        """Changes that are still to be written."""
+        return len(self._changes)
+
+    # --- look-ups --------------------------------------------------------------------
+
+    def may_have(self, key: bytes) -> bool:
+        """Whether it is worth a look."""
+        return not self._unread and self.store.may_have(key)
+
+    def look_up(self, key: bytes, found: Found) -> None:
+        """Have `found` called with what there is for `key`, within the budget."""
+        self._wanted.setdefault(key, []).append(found)
+        if self._reader is None:
+            self._reader = self._task(self._read())
+
+    async def _read(self) -> None:
+        while self._wanted:
+            wanted, self._wanted = self._wanted, {}
+            records: Mapping[bytes, Record] = {}
+            try:
+                async with asyncio.timeout(self.store.budget):
+                    await self._ready()
+                    records = await self.store.fetch(list(wanted))
+            except TimeoutError:
+                self._away(f"no answer within {self.store.budget * 1000:g} ms")
+            except Exception as error:  # noqa: BLE001 - a store may be a user's own
+                self._away(_told(error))
+            for key, calls in wanted.items():
+                record = records.get(key)
+                self.found += record is not None
+                self.missed += record is None
+                for call in calls:
+                    call(record)
+        self._reader = None
+
+    def _away(self, problem: str) -> None:
+        self._note(unread=problem)
+        if self._opener is None:
+            self._opener = self._task(self._reopen())
+
+    async def _ready(self) -> None:
+        async with self._opening:
+            if not self._open:
+                await self.store.open()
+                self._open = True
+
+    async def _reopen(self) -> None:
+        """Open the store again, however long that takes."""
+        from tenacity import AsyncRetrying, wait_random_exponential  # noqa: PLC0415
+
+        self._open = False
+        await asyncio.sleep(MIN_PAUSE)
+        pauses = wait_random_exponential(multiplier=MIN_PAUSE, max=MAX_PAUSE)
+        retrying = AsyncRetrying(wait=pauses)
+        async for attempt in retrying:
+            with attempt:
+                await self._ready()
+        self._opener = None
+        self._note(unread="")
+        if self._changes:
+            self._write_soon(WRITE_DELAY)
+
+    # --- changes ---------------------------------------------------------------------
+
+    def learnt(self, entry: Entry) -> None:
+        """An answer is to be kept."""
+        self._change(entry.key, entry)
+
+    def denied(self, key: bytes) -> None:
+        """Upstreams deny what may be stored under `key`."""
+        # An entry that still waits to be written says by itself that it is denied.
+        if key not in self._changes and self.store.may_have(key):
+            self._change(key, self._clock())
+
+    def forget(self, key: bytes) -> None:
+        """Do not write what was to be written under `key`."""
+        self._changes.pop(key, None)
+
+    def _change(self, key: bytes, what: Entry | float) -> None:
+        changes = self._changes
+        changes.pop(key, None)  # the latest go last
+        changes[key] = what
+        if len(changes) > MAX_WAITING:
+            del changes[next(iter(changes))]
+            self.dropped += 1
+        if self._timer is None and self._writer is None:
+            self._write_soon(WRITE_DELAY)
+
+    def _write_soon(self, delay: float) -> None:
+        if self._timer is None and self._writer is None and self._loop is not None:
+            self._timer = self._loop.call_later(delay, self._start_writing)
+
+    def _start_writing(self) -> None:
+        self._timer = None
+        if self._opener is None:  # else it writes once the store is back
+            self._writer = self._task(self._write())
+
+    async def _write(self) -> None:
+        pause = WRITE_DELAY
+        try:
+            await self._write_all()
+            self._note(unwritten="")
+            self._pause = MIN_PAUSE
+        except Exception as error:  # noqa: BLE001 - a store may be a user's own
+            self._note(unwritten=_told(error))
+            pause = self._pause
+            self._pause = min(2 * pause, MAX_PAUSE)
+        self._writer = None
+        if self._changes:
+            self._write_soon(pause)
+
+    async def _write_all(self) -> None:
+        await self._ready()
+        while self._changes:
+            keys = list(self._changes)[:BATCH]
+            batch = {key: self._changes.pop(key) for key in keys}
+            try:
+                await self.store.write(self._as_changes(batch))
+            except BaseException:  # for another try, but for what is newer by now
+                self._changes = {**batch, **self._changes}
+                raise
+            self.written += len(batch)
+
+    def _as_changes(self, batch: Mapping[bytes, Entry | float]) -> Sequence[Change]:
+        now = self._clock()
+        return [
+            Denied(key, max(0.0, now - what))
+            if isinstance(what, float)
+            else record_of(what, now)
+            for key, what in batch.items()
+        ]
+
+    # --- lifetime --------------------------------------------------------------------
+
+    def _note(self, *, unread: str | None = None, unwritten: str | None = None) -> None:
+        """Take in what works and what does not: one warning for each change."""
+        before = self.problem
+        self._unread = self._unread if unread is None else unread
+        self._unwritten = self._unwritten if unwritten is None else unwritten
+        if self.problem and not before:
+            went_on = "answers go on from memory"
+            _log.warning("%s; %s: %s", self.store.name, went_on, self.problem)
+        elif before and not self.problem:
+            _log.warning("%s is in use again", self.store.name)
+
+    async def opened(self) -> Store:
+        """The store, for those who want to look into it.
+
+        Raises:
+            StoreError: it cannot be used.
+        """
+        await self._ready()
+        return self.store
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work on `loop` from now on; changes that still wait stay."""
+        if loop is self._loop:
+            return
+        self._loop = loop
+        self._open = False
+        self._timer = self._reader = self._writer = self._opener = None
+        self._opening = asyncio.Lock()
+        self._wanted = {}
+        if self._changes:
+            self._write_soon(WRITE_DELAY)
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._loop is not None  # a stack is bound to it
+        return self._loop.create_task(work, context=Context())
+
+    async def aclose(self) -> None:
+        """Write what waits, if the store takes it, and close it. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for task in (self._opener, self._reader, self._writer):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+        was_away = self._opener is not None
+        self._opener = self._reader = self._writer = None
+        if self._changes and not was_away:
+            try:
+                async with asyncio.timeout(CLOSING):
+                    await self._write_all()
+            except Exception as error:  # noqa: BLE001 - a store may be a user's own
+                lost, why = len(self._changes), _told(error)
+                _log.warning("%s: %d answers not kept: %s", self.store.name, lost, why)
+        self._open = False
+        await self.store.aclose()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, StoreError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def record_of(entry: Entry, now: float) -> Record:
+    """An entry, as a store keeps it.
+
+    Args:
+        entry: of positive data.
+        now: the time on the cache's clock, seconds.
+    """
+    reply = entry.reply
+    denied = entry.denied_at
+    return Record(
+        entry.key,
+        reply.wire,
+        reply.ttl,
+        max(0.0, now - entry.learnt),
+        None if denied is None else max(0.0, now - denied),
+        said_by(reply.winner),
+        reply.disputed,
+    )

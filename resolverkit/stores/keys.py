@@ -1,0 +1,53 @@
+"""Which keys a file may have, in two bytes a key: what spares most misses a read."""
+
+from __future__ import annotations
+
+BITS = 16
+"""Bits a key, at least: at most one key in 16 that is not there is looked for."""
+SMALLEST = 4096
+"""Keys that there is room for at once."""
+
+
+class Keys:
+    """A table of bits, one of which is set by a key's hash (a Bloom filter's simplest).
+
+    Nothing is ever taken out; who deletes fills a new one when this is crowded. One
+    thread may add while another looks.
+
+    Attributes:
+        rows: keys that there is room for.
+        mask: what of a hash says which bit is a key's.
+        table: the bits.
+    """
+
+    __slots__ = ("_limit", "_set", "mask", "rows", "table")
+
+    def __init__(self, rows: int) -> None:
+        bits = max(rows, SMALLEST) * BITS
+        size = 1 << (bits - 1).bit_length()
+        self.rows = size // BITS
+        self.mask = size - 1
+        self.table = bytearray(size // 8)
+        self._set = 0
+        self._limit = self.rows
+
+    def __contains__(self, key: bytes) -> bool:
+        at = hash(key) & self.mask
+        return self.table[at >> 3] >> (at & 7) & 1 == 1
+
+    def add(self, key: bytes) -> None:
+        """Take in a key; one that is in already takes no room."""
+        at = hash(key) & self.mask
+        bit = 1 << (at & 7)
+        if not self.table[at >> 3] & bit:
+            self.table[at >> 3] |= bit
+            self._set += 1
+
+    @property
+    def crowded(self) -> bool:
+        """More keys are in than there is room for."""
+        return self._set > self._limit
+
+    def settle(self) -> None:
+        """All are in: allow for a quarter more before this counts as crowded."""
+        self._limit = max(self.rows, self._set * 5 // 4)

@@ -1,0 +1,614 @@
+"""The cache with a store behind it: when it is looked into, and what it is told."""
+
+import asyncio
+import logging
+
+import pytest
+from stored import FakeStore
+from virtual import WWW, at, call, moments, question, resolver, told, upstreams
+
+from resolverkit import ConfigurationError, StalePolicy
+from resolverkit.record import Record
+from resolverkit.testing import answer, network_error, nxdomain, run, servfail, silent
+
+GOOD = answer("192.0.2.1", ttl=60)
+NEW = answer("192.0.2.2", ttl=60)
+HOLD = StalePolicy(on_denial="hold")
+
+
+async def learnt(store, *names, script=GOOD, **options):
+    """Have one Resolver put names into a store, and close it."""
+    (first,) = upstreams(script)
+    r = resolver(first, store=store, **options)
+    for name in names or (WWW,):
+        await call(r, name)
+    await r.aclose()
+
+
+# --- what another process learnt -----------------------------------------------------
+
+
+def test_a_fresh_answer_of_another_process_costs_no_packet():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(NEW)
+        r = resolver(b, store=store)
+        await at(30)
+        got = await call(r)
+        again = await call(r)
+        await r.aclose()
+        return got, got.path.age, told(got.path), again.source, moments(b)
+
+    got, age, attempts, again, asked = run(main)
+    assert got == ("192.0.2.1", "cache", 0)
+    assert age == pytest.approx(29.99, abs=0.05)
+    assert attempts == [("a", "data")]
+    assert (again, asked) == ("cache", [])
+
+
+def test_a_stale_answer_of_another_process_is_served_when_upstreams_are_silent():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(silent())
+        r = resolver(b, store=store)
+        await at(1000)
+        got = await call(r)
+        await r.aclose()
+        return got, got.path.stale_for, moments(b)
+
+    got, stale_for, asked = run(main)
+    # At once, for nothing was heard from the upstreams since the start: 100 ms.
+    assert got == ("192.0.2.1", "stale", 100)
+    assert stale_for == pytest.approx(940, abs=1)
+    assert asked == [1_000_000]
+
+
+def test_once_upstreams_were_heard_they_get_the_whole_client_response_timer():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams({"*": [NEW], WWW: [silent()]})
+        r = resolver(b, store=store)
+        await at(1000)
+        await call(r, "other.example.net")
+        got = await call(r)
+        await r.aclose()
+        return got
+
+    assert run(main) == ("192.0.2.1", "stale", 1800)
+
+
+def test_a_stale_answer_of_another_process_gives_way_to_a_fresh_one():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(NEW)
+        r = resolver(b, store=store)
+        await at(1000)
+        got = await call(r)
+        await r.aclose()
+        return got, store.record(question().key).age
+
+    got, age = run(main)
+    assert got == ("192.0.2.2", "upstream", 10)
+    assert age < 1  # and was written
+
+
+def test_beyond_max_stale_it_is_not_served():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(servfail())
+        r = resolver(b, store=store)
+        await at(86_400 + 100)
+        got = await call(r)
+        await r.aclose()
+        return got
+
+    assert run(main).what == "NoNameservers"
+
+
+def test_stale_false_gets_no_stale_answer_from_the_store():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(servfail())
+        r = resolver(b, store=store)
+        await at(1000)
+        got = await call(r, stale=False)
+        await r.aclose()
+        return got
+
+    assert run(main).what == "NoNameservers"
+
+
+def test_refresh_goes_out_although_the_store_has_a_fresh_answer():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(NEW)
+        r = resolver(b, store=store)
+        got = await call(r, refresh=True)
+        await r.aclose()
+        return got
+
+    assert run(main) == ("192.0.2.2", "upstream", 10)
+
+
+def test_refresh_falls_back_on_what_the_store_has():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(servfail())
+        r = resolver(b, store=store)
+        await at(30)
+        got = await call(r, refresh=True)
+        await r.aclose()
+        return got
+
+    assert run(main) == ("192.0.2.1", "cache", 10)
+
+
+def test_a_hit_in_memory_never_touches_the_store():
+    async def main():
+        store = FakeStore()
+        r = resolver(*upstreams(GOOD), store=store)
+        await call(r)
+        for _ in range(10):
+            await call(r)
+        await r.aclose()
+        return len(store.fetched)
+
+    assert run(main) == 1
+
+
+def test_what_expired_is_looked_up_for_a_fresher_one():
+    """What one worker learns every worker can serve."""
+
+    async def main():
+        store = FakeStore()
+        a, b = upstreams(GOOD, NEW)
+        mine, other = resolver(a, store=store), resolver(b, store=store)
+        await call(mine)
+        await at(65)
+        await call(other, refresh=True)
+        await at(66)
+        got = await call(mine)
+        await mine.aclose()
+        await other.aclose()
+        return got, moments(a)
+
+    assert run(main) == (("192.0.2.2", "cache", 0), [0])
+
+
+# --- when the store is slow, away, or lies -------------------------------------------
+
+
+@pytest.mark.parametrize(("after", "out"), [(0.004, 4), (0.006, 5), (0.049, 5)])
+def test_the_upstreams_are_asked_beside_a_store_that_takes_5_ms(after, out):
+    async def main():
+        store = FakeStore(after=after / 2)  # to open it, and to fetch
+        (b,) = upstreams(GOOD)
+        r = resolver(b, store=store)
+        got = await call(r)
+        await r.aclose()
+        return got, moments(b)
+
+    assert run(main) == (("192.0.2.1", "upstream", out + 10), [out])
+
+
+def test_a_store_that_hangs_adds_its_head_start_and_no_more():
+    async def main():
+        store = FakeStore(after=3600)
+        (b,) = upstreams({"*": [GOOD]})
+        r = resolver(b, store=store)
+        first = await call(r)
+        await at(1)
+        second = await call(r, "other.example.com")
+        problem = r.stats().store.problem
+        await r.aclose()
+        return first, second, problem
+
+    first, second, problem = run(main)
+    assert first == ("192.0.2.1", "upstream", 15)
+    assert second == ("192.0.2.1", "upstream", 10)  # it counts as away now
+    assert problem == "no answer within 50 ms"
+
+
+def test_upstreams_that_fail_first_wait_for_the_store():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        store.after = 0.02
+        (b,) = upstreams(network_error(after=0.001))
+        r = resolver(b, store=store)
+        await at(1000)
+        got = await call(r)
+        await r.aclose()
+        return got
+
+    assert run(main) == ("192.0.2.1", "stale", 40)
+
+
+def test_upstreams_that_fail_fail_when_the_store_has_nothing():
+    async def main():
+        store = FakeStore(after=0.02)
+        (b,) = upstreams(network_error(after=0.001))
+        r = resolver(b, store=store)
+        got = await call(r)
+        await r.aclose()
+        return got
+
+    got = run(main)
+    assert (got.what, got.took) == ("NoNameservers", 40)
+
+
+def test_one_warning_for_each_change_of_state(caplog):
+    async def main():
+        store = FakeStore()
+        r = resolver(*upstreams({"*": [GOOD]}), store=store)
+        await call(r)
+        store.problem = "refused"
+        for i in range(20):
+            await at(1 + i)
+            assert (await call(r, f"n{i}.example.com")).what == "192.0.2.1"
+        away = r.stats().store
+        store.problem = ""
+        await at(200)
+        back = r.stats().store
+        await call(r, "last.example.com")
+        await r.aclose()
+        return away, back, store
+
+    with caplog.at_level(logging.WARNING):
+        away, back, store = run(main)
+    told = [r.message for r in caplog.records if r.name == "resolverkit.store"]
+    assert told == [
+        "fake://store; answers go on from memory: fake://store: refused",
+        "fake://store is in use again",
+    ]
+    assert away.problem == "fake://store: refused"
+    assert (back.problem, back.waiting, back.dropped) == ("", 0, 0)
+    assert store.has("n19.example.com")  # written once it was back
+    assert 3 < store.opened < 30  # with pauses
+
+
+def test_a_store_that_takes_no_writes_is_read_all_the_same(caplog):
+    """Redis at its maxmemory refuses writes."""
+
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        store.write_problem = "full"
+        (b,) = upstreams({"*": [GOOD]})
+        r = resolver(b, store=store)
+        await call(r, "other.example.com")
+        await at(30)
+        got = await call(r)
+        problem = r.stats().store.problem
+        store.write_problem = ""
+        await at(120)
+        await r.aclose()
+        return got, problem, store.has("other.example.com")
+
+    with caplog.at_level(logging.WARNING):
+        got, problem, written = run(main)
+    assert got == ("192.0.2.1", "cache", 0)
+    assert (problem, written) == ("fake://store: full", True)
+    assert len([r for r in caplog.records if r.name == "resolverkit.store"]) == 2
+
+
+class Rude(FakeStore):
+    """A user's own, with a bug."""
+
+    async def fetch(self, keys):
+        raise KeyError(keys[0])
+
+
+def test_a_store_with_a_bug_counts_as_away():
+    async def main():
+        r = resolver(*upstreams(GOOD), store=Rude())
+        got = await call(r)
+        problem = r.stats().store.problem
+        await r.aclose()
+        return got, problem
+
+    got, problem = run(main)
+    assert got == ("192.0.2.1", "upstream", 10)
+    assert problem.startswith("KeyError: ")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"wire": b"garbage"}, {"wire": b""}, {"ttl": -5}, {"key": b"\x03"}],
+)
+def test_what_comes_out_of_a_store_is_checked_like_bytes_from_the_network(changes):
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        key = question().key
+        record, when, denied = store.kept[key]
+        store.kept[key] = record._replace(**changes), when, denied
+        (b,) = upstreams(NEW)
+        r = resolver(b, store=store)
+        await at(1)
+        got = await call(r)
+        await r.aclose()
+        return got.what
+
+    # Where the key or the TTL is wrong, the rest is still an answer to the question.
+    wrong = "wire" in changes or "ttl" in changes
+    assert run(main) == ("192.0.2.2" if wrong else "192.0.2.1")
+
+
+def test_changes_that_cannot_be_written_are_bounded():
+    async def main():
+        store = FakeStore()
+        store.problem = "away"
+        r = resolver(*upstreams(GOOD), store=store)
+        await call(r)
+        behind = r._store.behind
+        entry = next(r._store.entries())
+        for i in range(30_000):
+            behind._change(i.to_bytes(4, "big"), entry)
+        await r.aclose()
+        return behind.waiting, behind.dropped
+
+    waiting, dropped = run(main)
+    assert waiting == 20_000
+    assert dropped == 10_001
+
+
+# --- what is written -----------------------------------------------------------------
+
+
+def test_answers_are_written_within_half_a_second():
+    async def main():
+        store = FakeStore()
+        r = resolver(*upstreams({"*": [GOOD]}), store=store)
+        for i in range(600):
+            await call(r, f"n{i}.example.com")
+        before = sum(store.written)
+        await asyncio.sleep(0.5)
+        after = sum(store.written)
+        await r.aclose()
+        return before, after, max(store.written)
+
+    before, after, largest = run(main)
+    assert 0 < before < after == 600
+    assert largest <= 500
+
+
+def test_closing_writes_what_waits():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        return store.has(), store.closed
+
+    assert run(main) == (True, 1)
+
+
+def test_a_loop_that_ends_without_closing_writes_what_waits():
+    store = FakeStore()
+
+    async def main():
+        r = resolver(*upstreams(GOOD), store=store)
+        await call(r)
+
+    run(main)
+    assert store.has()
+    assert store.closed == 1
+
+
+def test_nothing_but_positive_answers_is_kept():
+    async def main():
+        store = FakeStore()
+        r = resolver(
+            *upstreams(
+                {"no.example.com": [nxdomain()], "*": [answer("192.0.2.1", ttl=0)]}
+            ),
+            store=store,
+        )
+        await call(r, "no.example.com")
+        await call(r, "zero.example.com")
+        await r.aclose()
+        return store.kept
+
+    assert run(main) == {}
+
+
+def test_after_a_denial_the_store_has_nothing_to_serve():
+    async def main():
+        store = FakeStore()
+        a, b = upstreams([GOOD, nxdomain()], servfail())
+        first = resolver(a, store=store)
+        await call(first)
+        await at(100)
+        await call(first)
+        await first.aclose()
+        cold = resolver(b, store=store)
+        got = await call(cold)
+        await cold.aclose()
+        return got.what, store.record(question().key).denied
+
+    what, denied = run(main)
+    assert what == "NoNameservers"
+    assert denied is not None
+
+
+def test_a_restart_keeps_the_window_of_what_is_held():
+    """The window is stored: so a restart keeps it."""
+
+    async def main():
+        store = FakeStore()
+        a, b, c = upstreams([GOOD, nxdomain()], nxdomain(), nxdomain())
+        first = resolver(a, store=store, stale=HOLD)
+        await call(first)
+        await at(100)
+        await call(first)
+        await first.aclose()
+        await at(3600)
+        second = resolver(b, store=store, stale=HOLD)
+        during = await call(second)
+        await second.aclose()
+        await at(6 * 3600 + 101)
+        third = resolver(c, store=store, stale=HOLD)
+        after = await call(third)
+        await third.aclose()
+        return during.what, during.source, after.what
+
+    assert run(main) == ("192.0.2.1", "held", "NXDOMAIN")
+
+
+def test_an_alias_that_was_learnt_since_voids_direct_data_in_the_store():
+    """RFC 8767 section 7: or a stale A resurfaces, as it once did in BIND."""
+
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        await at(100)
+        alias = answer("2001:db8::1", cname=["new.example.net."])
+        (b,) = upstreams([alias, servfail()])
+        r = resolver(b, store=store)
+        await call(r, WWW, "AAAA")
+        got = await call(r)
+        await r.aclose()
+        return got.what
+
+    assert run(main) == "NoNameservers"
+
+
+def test_a_denial_in_memory_counts_more_than_older_data_in_the_store():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        await at(100)
+        (b,) = upstreams([nxdomain(), servfail()])
+        r = resolver(b, store=store)
+        await call(r, WWW, "AAAA")
+        store.kept[question().key] = (*store.kept[question().key][:2], None)
+        await at(100 + 301)
+        got = await call(r)
+        await r.aclose()
+        return got.what
+
+    assert run(main) == "NXDOMAIN"
+
+
+# --- clocks that jump ----------------------------------------------------------------
+
+YEAR = 365.25 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("jump", "expected"),
+    [
+        (-3600, ("192.0.2.1", "stale")),  # dated in the future: stale, never fresh
+        (-10 * YEAR, ("192.0.2.1", "stale")),
+        (3600, ("192.0.2.1", "stale")),
+        (10 * YEAR, ("NoNameservers", "upstream")),  # too old, and not deleted
+        (0, ("192.0.2.1", "cache")),
+    ],
+)
+def test_the_wall_clock_may_jump_either_way(jump, expected):
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        store.jump = jump
+        (b,) = upstreams(servfail())
+        r = resolver(b, store=store)
+        await at(30)
+        got = await call(r)
+        assert got.path.age >= 0
+        assert got.path.stale_for >= 0
+        await r.aclose()
+        return got, store.has()
+
+    got, there = run(main)
+    assert (got.what, got.source) == expected
+    assert there
+
+
+@pytest.mark.parametrize(
+    ("jump", "expected"),
+    [(-3600, "held"), (-10 * YEAR, "held"), (3600, "held"), (10 * YEAR, "upstream")],
+)
+def test_a_hold_survives_a_clock_that_jumps(jump, expected):
+    async def main():
+        store = FakeStore()
+        a, b = upstreams([GOOD, nxdomain()], nxdomain())
+        first = resolver(a, store=store, stale=HOLD)
+        await call(first)
+        await at(100)
+        await call(first)
+        await first.aclose()
+        store.jump = jump
+        second = resolver(b, store=store, stale=HOLD)
+        got = await call(second)
+        await second.aclose()
+        return got.source
+
+    assert run(main) == expected
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600, -10 * YEAR, 10 * YEAR])
+def test_memory_does_not_care_for_the_wall_clock(jump):
+    async def main():
+        store = FakeStore()
+        (a,) = upstreams([GOOD, silent()])
+        r = resolver(a, store=store)
+        await call(r)
+        store.jump = jump
+        await at(30)
+        fresh = await call(r)
+        await at(100)
+        stale = await call(r)
+        await r.aclose()
+        return fresh.source, stale.source, stale.took
+
+    assert run(main) == ("cache", "stale", 1800)
+
+
+# --- options -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "mysql://x",
+        "memory",
+        "sqlite://host/path",
+        "sqlite:///x?size=1",
+        "sqlite:",
+        7,
+    ],
+)
+def test_a_store_that_cannot_be_is_refused(url):
+    with pytest.raises(ConfigurationError, match="store="):
+        resolver_without_loop(store=url)
+
+
+def resolver_without_loop(**options):
+    from resolverkit import Resolver
+
+    return Resolver(["192.0.2.1"], configure=False, **options)
+
+
+def test_a_user_s_own_store_may_be_used():
+    store = FakeStore()
+    assert resolver_without_loop(store=store)._store.behind.store is store
+
+
+def test_a_record_says_who_it_was():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        return store.record(question().key)
+
+    record = run(main)
+    assert isinstance(record, Record)
+    assert record.said.upstream == "a"
+    assert record.said.elapsed == pytest.approx(0.01)
