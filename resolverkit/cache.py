@@ -450,6 +450,8 @@ class Cache(Memory):
         elif entry is not None and reply.disputed and entry.reply.ad:
             # Another vantage found the zone bogus, and ours was validated once.
             self._keep_serving(flight, reply)
+        elif entry is not None and reply.denial and reply.disputed:
+            self._keep_serving(flight, reply)  # a quorum that came to no majority
         elif not reply.denial or is_chosen_block(reply):
             self._store(flight, reply)
         elif not reply.soa:
@@ -487,11 +489,9 @@ class Cache(Memory):
         for waiter in flight.waiters:
             if waiter.entry is None and not waiter.done():
                 waiter.set_result(refused)
-        why = (
-            "a denial without SOA"
-            if reply.denial
-            else "not validated, others say bogus"
-        )
+        why = "not validated, others say bogus"
+        if reply.denial:
+            why = "a disputed denial" if reply.soa else "a denial without SOA"
         self._fail(flight, UpstreamError(why, reply.attempts))
 
     def _store(self, flight: _Flight, reply: Reply) -> None:

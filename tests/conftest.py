@@ -12,6 +12,8 @@ import asyncio
 import gc
 import logging
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -20,6 +22,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from park import Park
+
+SERVERS = Path(__file__).parent / "servers"
 MISSING = pytest.StashKey[set[str]]()
 
 
@@ -99,6 +104,29 @@ def require(
         pytest.skip(told)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def redis_program(require: Callable[[Iterable[str]], None]) -> str:
+    """Where redis-server is; skip (in CI: fail) where it is missing."""
+    if str(SERVERS) not in sys.path:
+        sys.path.insert(0, str(SERVERS))
+    from processes import find_program
+
+    found = find_program("redis-server")
+    require([] if found else ["redis-server"])
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def redis_server(redis_program: str, tmp_path: Path) -> Iterator[Park]:
+    """A function that starts a server of the test's own."""
+    from park import Park
+
+    park = Park(redis_program, tmp_path)
+    yield park
+    park.end()
 
 
 def pytest_terminal_summary(

@@ -600,6 +600,19 @@ def test_anything_else_leaves_the_entry_alone(step):
     assert run(main) == (("192.0.2.2", "cache", 0), 2)
 
 
+def test_a_denial_that_a_quorum_disputes_leaves_the_entry_alone():
+    """One of three denies, and the others fail: no majority."""
+
+    async def main():
+        r, *_ = await warmed(nxdomain(), servfail(), servfail(), strategy="quorum")
+        got = await call(r)
+        return got.what, got.source, told(got.path)[-3:]
+
+    what, source, attempts = run(main)
+    assert (what, source) == ("192.0.2.1", "stale")
+    assert ("a", "no such name") in attempts
+
+
 @pytest.mark.parametrize("step", FAILURES.values(), ids=FAILURES)
 def test_the_last_known_good_survives_any_number_of_failures(step):
     """RFC 8767 section 4: earlier data are left as they are."""

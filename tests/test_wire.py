@@ -252,7 +252,8 @@ def test_what_is_sent_is_what_dnspython_reads(question):
         query = dns.message.from_wire(data)
         assert query.id == 0
         assert query.opcode() == 0
-        assert query.flags == dns.flags.RD | (dns.flags.CD if cd else 0)
+        asked_for = dns.flags.RD | dns.flags.AD  # RFC 6840 section 5.7
+        assert query.flags == asked_for | (dns.flags.CD if cd else 0)
         (asked,) = query.question
         assert asked.name == question.name
         assert asked.name.to_wire() == question.wire_name

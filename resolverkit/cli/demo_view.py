@@ -1,79 +1,62 @@
-"""How the demo looks on a terminal."""
+"""The demo as a table of seconds: plain dnspython beside resolverkit."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from resolverkit.cli.demo import EVERY, FAST, FULL, NAMES, Demo
+from resolverkit.testing.replay import EVERY
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
-    from resolverkit.cli.demo import Row, Tally
+    from resolverkit.testing.replay import Replay
+    from resolverkit.testing.tally import Row, Tally
 
 _STYLES = {"healthy": "green", "gone": "red", "back": "cyan"}
 _SHOWN = 14  # rows of the live table: fits a small terminal
+_CLIENTS = ("resolverkit", "dnspython")
 
 
-async def run(*, fast: bool, as_json: bool) -> int:
-    """Run the demo.
-
-    Args:
-        fast: a few seconds in all.
-        as_json: print JSON at the end and nothing else.
-
-    Returns:
-        The exit status: 0, or 1 if resolverkit lost an answer.
-    """
-    demo = Demo(FAST if fast else FULL)
-    if as_json:
-        await demo.run()
-        print(json.dumps(demo.to_dict(), indent=2))
-    else:
-        await _show(demo, Console(highlight=False))
-    return 1 if demo.failures else 0
-
-
-async def _show(demo: Demo, console: Console) -> None:
-    plan = demo.plan
+async def show(replay: Replay, console: Console) -> None:
+    """Run the replay and show it meanwhile."""
+    before, gone, _ = map(replay.pace.seconds, replay.outage.phases)
     console.print(
-        f"A mini-internet on loopback. {len(NAMES)} names are asked for every "
-        f"{EVERY:g} s, through resolverkit and through plain dnspython.\n"
+        f"A mini-internet on loopback. {len(replay.outage.names)} names are asked for "
+        f"every {EVERY:g} s, through resolverkit and through plain dnspython.\n"
         f"TTLs are those of 2021-10-04 (60 s to 1 h); the caches' clocks run "
-        f"{plan.speed:g} times as fast as yours.\n"
-        f"After {plan.before:g} s the authoritative servers vanish, "
-        f"{plan.outage:g} s later they are back."
+        f"{replay.pace.speed:g} times as fast as yours.\n"
+        f"After {before:g} s the authoritative servers vanish, {gone:g} s later they "
+        "are back."
     )
     if console.is_terminal:
         with Live(
-            get_renderable=lambda: _table(demo.rows[-_SHOWN:]),
+            get_renderable=lambda: _table(replay.rows[-_SHOWN:]),
             console=console,
             refresh_per_second=5,
             transient=True,
         ):
-            await demo.run()
+            await replay.run()
     else:
-        demo._on_second = lambda row: console.print(_progress(demo, row))
-        await demo.run()
-    console.print(_table(demo.rows))
-    console.print(_verdict(demo))
+        replay.on_second = lambda row: console.print(_progress(replay, row))
+        await replay.run()
+    console.print(_table(replay.rows))
+    console.print(_verdict(replay))
 
 
-def _progress(demo: Demo, row: Row) -> Text:
+def _progress(replay: Replay, row: Row) -> Text:
     text = Text(f"{row.second:>3} s  the authority is {row.phase}")
-    if len(demo.rows) > 1:
-        before = demo.rows[-2]
-        text.append(
-            f"; answered in the last second: resolverkit {before.ours.answered} of "
-            f"{before.ours.asked}, dnspython {before.plain.answered} of "
-            f"{before.plain.asked}"
+    if len(replay.rows) > 1:
+        before = replay.rows[-2].tallies
+        told = (
+            f"{client} {before[client].answered} of {before[client].asked}"
+            for client in _CLIENTS
         )
+        text.append("; answered in the last second: " + ", ".join(told))
     return text
 
 
@@ -87,17 +70,17 @@ def _table(rows: list[Row]) -> Table:
     ):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        sources = row.ours.sources
+        ours, plain = (row.tallies[client] for client in _CLIENTS)
         table.add_row(
             str(row.second),
             Text(row.phase, style=_STYLES[row.phase]),
-            _answered(row.ours),
-            *(str(sources.get(s, "")) for s in ("upstream", "cache", "stale")),
-            _worst(row.ours),
-            str(row.ours.queries),
-            _answered(row.plain),
-            _worst(row.plain),
-            str(row.plain.queries),
+            _answered(ours),
+            *(str(ours.sources.get(s, "")) for s in ("upstream", "cache", "stale")),
+            _worst(ours),
+            str(ours.queries),
+            _answered(plain),
+            _worst(plain),
+            str(plain.queries),
         )
     return table
 
@@ -115,34 +98,25 @@ def _worst(tally: Tally) -> str:
     return f"{max(tally.took) * 1000:.0f}" if tally.took else "…"
 
 
-def _verdict(demo: Demo) -> RenderableType:
+def _verdict(replay: Replay) -> RenderableType:
+    phases = replay.phases().values()
+    gone = replay.phases()["gone"]
     lines = []
-    for name, tallies in (
-        ("resolverkit", [row.ours for row in demo.rows]),
-        ("dnspython", [row.plain for row in demo.rows]),
-    ):
-        asked = sum(t.asked for t in tallies)
-        answered = sum(t.answered for t in tallies)
-        gone = sum(
-            t.queries
-            for row, t in zip(demo.rows, tallies, strict=True)
-            if row.phase == "gone"
-        )
+    for client in _CLIENTS:
+        answered = sum(tallies[client].answered for tallies in phases)
+        asked = sum(tallies[client].asked for tallies in phases)
         lines.append(
-            f"{name:<12} answered {answered} of {asked}; "
-            f"{gone} queries left for the upstreams while the authority was gone"
+            f"{client:<12} answered {answered} of {asked}; {gone[client].queries} "
+            "queries left for the upstreams while the authority was gone"
         )
     text = Text("\n" + "\n".join(lines))
-    if demo.failures:
+    if replay.failures:
         text.append(
-            "\nresolverkit lost an answer: " + demo.failures[0], style="bold red"
+            "\nresolverkit lost an answer: " + replay.failures[0], style="bold red"
         )
-    return Group(
-        text,
-        Text(
-            "What no resolver can do: hosts that are down stay down. On that day the "
-            "addresses answered nobody either; a stale answer changes which error a "
-            "program sees, how soon, and how much load it makes.",
-            style="dim",
-        ),
+    limits = Text(
+        f"What no resolver can do: {replay.outage.limits[0].lower()}"
+        f"{replay.outage.limits[1:]}",
+        style="dim",
     )
+    return Group(text, limits)

@@ -193,7 +193,10 @@ class Race(Pending):
         self._errors += (error,)
         child.health.errors += 1
         self._note(child, error.attempts or (_attempt(error, child, started, now),))
-        if isinstance(error, ServerFailure) or (
+        if policy.is_bogus(error.attempts):
+            # It is there and did its work; another that answers does not validate.
+            self._group._recovered(child, child.health.heard())
+        elif isinstance(error, ServerFailure) or (
             # Silent about this question while it answered others.
             isinstance(error, QueryTimeout) and child.heard_since(started)
         ):

@@ -1045,3 +1045,17 @@ def test_all_who_want_to_know_are_told_of_a_recovery():
 
     run(main)
     assert sorted(told_to) == ["one", "two"]
+
+
+def test_a_validator_that_finds_a_zone_bogus_is_not_at_fault():
+    """EDE 5 to 12: it did its work, and another that answers does not validate."""
+
+    async def main():
+        a, b = upstreams(servfail(ede=6), answer("192.0.2.1"))
+        group = Hedge([a, b], delay=None)
+        for _ in range(10):
+            reply, _ = await put(group)
+            assert reply.disputed
+        return group.down, a.count
+
+    assert run(main) == (False, 10)
