@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -141,8 +142,14 @@ def check_key(key: bytes) -> None:
 
 
 def said_to_text(said: Said) -> str:
-    """Who gave an answer, as a short text for a store."""
-    return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+    """Who gave an answer, as a short text for a store: JSON."""
+    return f"{_who_as_text(*said[:5])}{said.elapsed:.6f}]"
+
+
+@functools.lru_cache(maxsize=64)
+def _who_as_text(*who: str | int) -> str:
+    """All but the time, which is another for each answer."""
+    return json.dumps(who, ensure_ascii=False, separators=(",", ":"))[:-1] + ","
 
 
 def said_from_text(text: str) -> Said:
@@ -151,8 +158,18 @@ def said_from_text(text: str) -> Said:
     Raises:
         ValueError: it is none.
     """
+    who, _, elapsed = text.rpartition(",")
+    if not elapsed.endswith("]"):
+        raise ValueError(f"{text!r} does not say who gave the answer")
+    upstream, transport, operator, address, port = _who_from_text(who)
+    seconds = _number(float(elapsed[:-1]), float)
+    return Said(upstream, transport, operator, address, port, seconds)
+
+
+@functools.lru_cache(maxsize=64)
+def _who_from_text(who: str) -> tuple[str, str, str, str, int]:
     try:
-        return _said(json.loads(text))
+        return _said(json.loads(who + ",0]"))[:5]
     except RecursionError:
         raise ValueError("nested too deep") from None
 

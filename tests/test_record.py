@@ -162,7 +162,18 @@ def test_any_key_is_one_or_a_value_error(key):
 
 def test_who_said_it_goes_there_and_back_as_text():
     assert said_from_text(said_to_text(SAID)) == SAID
-    for text in ("[" * 100_000, "", "[]", "{}", "null", "[1,2,3,4,5,6]"):
+    odd = Said('a"],', "dot", "\u00e9,\n", "", 0, 1e-9)
+    assert said_from_text(said_to_text(odd)) == odd._replace(elapsed=0.0)
+    for text in (
+        "[" * 100_000,
+        "",
+        "[]",
+        "{}",
+        "null",
+        "[1,2,3,4,5,6]",
+        "1,]",
+        "[1,x]",
+    ):
         with pytest.raises(ValueError, match=r"."):
             said_from_text(text)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 BITS = 16
-"""Bits a key, at least: at most one key in 16 that is not there is looked for."""
+"""Bits a key, at least: one key in 70 that is not there is looked for, at most."""
+SHIFT = 29
+"""Where in its hash a key's second bit begins."""
 SMALLEST = 4096
 """Keys that there is room for at once."""
 
 
 class Keys:
-    """A table of bits, one of which is set by a key's hash (a Bloom filter's simplest).
+    """A table of bits, two of which are set by a key's hash: a Bloom filter.
 
     Nothing is ever taken out; who deletes fills a new one when this is crowded. One
     thread may add while another looks.
@@ -32,16 +34,21 @@ class Keys:
         self._limit = self.rows
 
     def __contains__(self, key: bytes) -> bool:
-        at = hash(key) & self.mask
+        found = hash(key)
+        at = found & self.mask
+        if not self.table[at >> 3] >> (at & 7) & 1:
+            return False
+        at = found >> SHIFT & self.mask
         return self.table[at >> 3] >> (at & 7) & 1 == 1
 
     def add(self, key: bytes) -> None:
         """Take in a key; one that is in already takes no room."""
-        at = hash(key) & self.mask
-        bit = 1 << (at & 7)
-        if not self.table[at >> 3] & bit:
-            self.table[at >> 3] |= bit
-            self._set += 1
+        if key in self:
+            return
+        found = hash(key)
+        for at in (found & self.mask, found >> SHIFT & self.mask):
+            self.table[at >> 3] |= 1 << (at & 7)
+        self._set += 1
 
     @property
     def crowded(self) -> bool:

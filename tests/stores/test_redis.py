@@ -15,6 +15,7 @@ from virtual import question
 from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.record import Denied, Record, Said
 from resolverkit.stores import redis as module
+from resolverkit.stores import redis_server as servers
 from resolverkit.stores.redis import RedisStore
 from resolverkit.stores.redis_value import VERSION
 from resolverkit.testing.certificates import Certificates
@@ -330,7 +331,8 @@ def test_a_value_of_another_version_is_nothing_but_its_date_counts(placed):
 
 
 def test_records_gives_all_under_the_prefix_and_remove_counts(placed, monkeypatch):
-    monkeypatch.setattr(module, "BATCH", 10)
+    for each in (module, servers):
+        monkeypatch.setattr(each, "BATCH", 10)
     n = 105
 
     async def main():
@@ -385,7 +387,7 @@ def test_connections_are_few(redis_server, cluster):
             await asyncio.gather(*(store.fetch([key(i)]) for i in range(50)))
             clients = server.run("CLIENT LIST")
             own = 1 + cluster  # and the one that found out about the nodes
-            assert len(clients) <= module.CONNECTIONS + own
+            assert len(clients) <= servers.CONNECTIONS + own
 
     asyncio.run(main())
 
