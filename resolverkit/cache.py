@@ -304,6 +304,28 @@ class Cache(Memory):
         flight.waiters.append(waiter)
         return waiter
 
+    def fresh(self, question: Question) -> Served | None:
+        """What is fresh in memory, for those who want nobody to be asked."""
+        entry = self.find(question)
+        if entry is None or self.clock() >= entry.expires:
+            return None
+        self.hits += 1
+        return Served(entry, Source.CACHE)
+
+    def leave(self, waiter: asyncio.Future[Served]) -> None:
+        """Cancel what `ask` gave, and the flight too if nobody else waits for it."""
+        assert isinstance(waiter, _Waiter)
+        flight = waiter.flight
+        waiter.action = None
+        waiter.cancel()
+        if self._flights.get(flight.key) is flight and all(
+            other.done() for other in flight.waiters
+        ):
+            asked = flight.asked
+            self._finish(flight)
+            if asked is not None:
+                asked.cancel()
+
     # --- flights ---------------------------------------------------------------------
 
     def _launch(

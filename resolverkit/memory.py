@@ -445,6 +445,7 @@ class Memory:
     def _remove(self, key: bytes, entry: Entry) -> None:
         del self._positive[key]
         self._bytes -= entry.size
+        entry.refresh_at = float("-inf")  # for who still has it at hand
         if entry.text is not None:
             table, text = entry.text
             table.pop(text, None)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
 _IN = dns.rdataclass.IN
 _A = dns.rdatatype.A
+_ADDRESSES = frozenset({1, 28})
 _MAX_SPELLINGS = 256  # of types, in the table of hits
 
 
@@ -138,6 +139,7 @@ class Resolver(dns.asyncresolver.Resolver):
         if store is not None:
             behind = Behind(config.store_of(store), self._clock)
         self._store = Cache(self._clock, self._stale, cache_size, behind)
+        self._charge = self._store.charge
         self._reporter = self._store.observer = Reporter(hook, self._path)
         self._hot: dict[Any, dict[str, Entry]] = {}
         self._plain: tuple[bool, bool, bool] | None = None
@@ -326,6 +328,50 @@ class Resolver(dns.asyncresolver.Resolver):
             raise self._failure(question, error, call.lifetime) from error
         return await take_survey(question, group, until=call.started + call.lifetime)
 
+    def _serve(
+        self,
+        name: bytes,
+        rdtype: int,
+        *,
+        dnssec_ok: bool,
+        checking_disabled: bool,
+        lifetime: float,
+        cached_only: bool = False,
+    ) -> Served | asyncio.Future[Served] | None:
+        """What a client of the stub server gets, whose names are complete.
+
+        A single label may still be a host of the local network, in which no public
+        upstream has a part; whoever asks for its addresses asks for a host.
+
+        Args:
+            name: lower-cased wire name.
+            rdtype: the type; the class is IN.
+            dnssec_ok: the client sets DO.
+            checking_disabled: the client sets CD.
+            lifetime: seconds the whole may take.
+            cached_only: nobody is to be asked: None where nothing fresh is known.
+
+        Raises:
+            UpstreamError: as `Cache.ask`.
+        """
+        call = _Call()
+        call.stack = stack = self._bind(None)
+        call.way, call.variant, call.stale = ANY_WAY, b"", self._stale
+        call.started = stack.loop.time()
+        call.until = call.started + lifetime
+        call.refresh = False
+        view = stack.view(name, relative=rdtype in _ADDRESSES)
+        question = wire.make_question(
+            name,
+            rdtype,
+            dnssec_ok=dnssec_ok,
+            checking_disabled=checking_disabled,
+            view=view.tag,
+        )
+        if cached_only and not view.detail:
+            return self._store.fresh(question)
+        return self._ask(question, view, call)
+
     def _begin(
         self,
         rdtype: dns.rdatatype.RdataType | str,
@@ -453,7 +499,7 @@ class Resolver(dns.asyncresolver.Resolver):
             since=entry.since,
             stale_ttl=stale.ttl if old else 0,
             detail=served.detail,
-            on_parse=self._store.charge,
+            on_parse=self._charge,
         )
         if served.source is Source.CACHE and entry.key == question.key:
             entry.answer = answer
@@ -584,7 +630,8 @@ class Resolver(dns.asyncresolver.Resolver):
         if stack is not None and stack.loop is not loop and not stack.loop.is_closed():
             raise RuntimeError(
                 "this Resolver is in use on another loop that is still open; make one "
-                "Resolver for each loop"
+                "Resolver for each loop, or a resolverkit.blocking.Resolver for all "
+                "threads"
             )
         if stack is None or stack.loop is not loop or stack.outdated(self):
             if stack is not None and stack.loop is loop:

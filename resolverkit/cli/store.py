@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dns.exception
@@ -40,8 +41,12 @@ async def run(work: Callable[[], Awaitable[None]]) -> int:
 
 
 @asynccontextmanager
-async def _opened(url: str) -> AsyncIterator[Store]:
+async def _opened(url: str, *, new: bool = False) -> AsyncIterator[Store]:
+    """The store of a URL; a file that does not exist is made only if it may be `new`."""
     store = config.store_of(url)
+    scheme, _, path = store.name.partition("://")
+    if scheme == "sqlite" and not new and not Path(path).exists():
+        raise StoreError(f"{path} does not exist")
     try:
         await store.open()
         yield store
@@ -101,7 +106,7 @@ async def load(url: str, lines: Iterable[str]) -> None:
     """Take in lines that `export` has printed; newer records stay."""
     count = 0
     batch: list[Record] = []
-    async with _opened(url) as store:
+    async with _opened(url, new=True) as store:
         for number, line in enumerate(lines, 1):
             try:
                 record = from_json(json.loads(line), time.time())

@@ -62,7 +62,23 @@ big     TXT {big}
         f"n{i} {2 + i % 4} A 192.0.2.{i}\nn{i} {2 + i % 4} AAAA 2001:db8::{i:x}\n"
         for i in range(50)
     ),
+    # What a program learns: MANY, which is stale soon, FEW, which is not, and whatever
+    # is below COLD, which nobody has asked for before.
+    "learnt.example": """\
+$ORIGIN learnt.example.
+$TTL 3
+@    IN SOA ns admin 1 14400 1800 604800 3
+@       NS  ns
+ns      A   127.0.0.1
+*.cold 2 A  192.0.2.252
+"""
+    + "".join(f"m{i} 2 A 10.0.{i >> 8}.{i & 255}\n" for i in range(1000))
+    + "".join(f"f{i} 600 A 10.1.0.{i}\n" for i in range(20)),
 }
+MANY = {f"m{i}.learnt.example.": f"10.0.{i >> 8}.{i & 255}" for i in range(1000)}
+MANY_TTL = 2  # seconds
+FEW = {f"f{i}.learnt.example.": f"10.1.0.{i}" for i in range(20)}
+COLD, COLD_ADDRESS = "cold.learnt.example.", "192.0.2.252"
 
 
 def missing_programs() -> list[str]:
