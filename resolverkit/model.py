@@ -243,7 +243,6 @@ class Reply:
         rcode: int,
         ttl: int,
         final: bytes,
-        *,
         ede: tuple[Ede, ...] = (),
         ad: bool = False,
         soa: bool = False,

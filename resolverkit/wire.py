@@ -7,7 +7,9 @@ whatever it lets pass dnspython can parse, so that reading an Answer never raise
 Theory of operation: a reply is scanned by hand in one pass. The types that nearly every
 reply is made of (A, AAAA, CNAME, NS, PTR, SOA, OPT) are checked here, a few µs in all;
 a message with anything else in it is parsed by dnspython at once (some 100 µs), and the
-parse is kept for the Answer. The CNAME chain is followed as a graph, in whatever order
+parse is kept for the Answer. Before that, the most common reply of all, nothing but
+addresses at the name asked for, is recognised by its size and a comparison per record.
+The CNAME chain is followed as a graph, in whatever order
 the records came (on 2026-01-08 a large resolver put them last).
 """
 
@@ -51,8 +53,14 @@ _record = struct.Struct("!HHIH").unpack_from
 _short = struct.Struct("!H").unpack_from
 _pair = struct.Struct("!HH").unpack_from
 _minimum = struct.Struct("!I").unpack_from
+_plain_a = struct.Struct("!6sIH4x").iter_unpack  # owner, type, class; TTL; length
+_plain_aaaa = struct.Struct("!6sIH16x").iter_unpack
+_PLAIN = {  # type and class → octets of a record, what precedes its TTL, its reader
+    b"\0\1\0\1": (16, b"\xc0\x0c\0\1\0\1", _plain_a),
+    b"\0\x1c\0\1": (28, b"\xc0\x0c\0\x1c\0\1", _plain_aaaa),
+}
 
-_PLAIN = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+_PLAIN_TEXT = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 
 # --- names ---------------------------------------------------------------------------
 
@@ -70,7 +78,7 @@ def text_to_wire(text: str) -> bytes:
         dns.exception.DNSException: dnspython's, for an empty or long label, a name
             over 255 octets, or bad IDNA.
     """
-    if _PLAIN.fullmatch(text) and len(text) <= 253:
+    if _PLAIN_TEXT.fullmatch(text) and len(text) <= 253:
         labels = text.lower().encode().rstrip(b".").split(b".")
         return b"".join([bytes((len(x),)) + x for x in labels]) + b"\0"
     return name_to_wire(dns.name.from_text(text))
@@ -247,6 +255,9 @@ def read_reply(question: Question, data: bytes) -> Reply:
     Raises:
         BadReply: the message is malformed, truncated, or answers another question.
     """
+    reply = _read_plain(question, data)
+    if reply is not None:
+        return reply
     if reason := mismatch(question, data):
         raise BadReply(reason)
     if data[2] & 2:
@@ -255,6 +266,44 @@ def read_reply(question: Question, data: bytes) -> Reply:
         return _scan(question, data)
     except (IndexError, struct.error, UnicodeDecodeError):
         raise BadReply("a record runs past the end of the message") from None
+
+
+def _read_plain(question: Question, data: bytes) -> Reply | None:
+    """A reply of nothing but addresses at the name asked for, and perhaps an OPT.
+
+    Returns:
+        What `_scan` would, in a third of its time; None where that has to see it.
+    """
+    asked, end = question.wire, question.end
+    size = len(data)
+    layout = _PLAIN.get(asked[end - 4 : end])
+    if layout is None or size <= end or data[2] & 0xFA != 0x80 or data[3] & 15:
+        return None
+    step, head, records = layout
+    last = end + step * data[7]
+    # Two comparisons cover the counts, and with the size that nothing is left over.
+    if size == last + _OPT_SIZE:
+        if data[8:12] != b"\0\0\0\1" or data[last : last + 3] != b"\0\0\x29":
+            return None
+        if data[last + 5] or data[-2:] != b"\0\0":  # an extended rcode, options
+            return None
+    elif size != last or data[8:12] != b"\0\0\0\0":
+        return None
+    if data[4:7] != b"\0\1\0" or data[12:end] != asked[12:end] or last == end:
+        return None
+    least = MAX_TTL
+    for start, ttl, length in records(data[end:last]):
+        if start != head or length != step - 12:
+            return None
+        if ttl < least:
+            least = ttl
+    if question.tsig is not None:
+        return None
+    flags = data[3]
+    return Reply(
+        data, Kind.DATA, 0, least, asked[12 : end - 4],
+        (), flags & 0x20 != 0, False, flags & 0x80 != 0,
+    )  # fmt: skip
 
 
 def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split up

@@ -951,6 +951,58 @@ def test_any_rdata_of_any_type_never_crashes(rdtype, data):
     check(question, raw(question, [record(number, rdata)]))
 
 
+PLAIN = {"A": b"\xc0\0\2\1", "AAAA": bytes(range(16))}
+
+
+@st.composite
+def plain_replies(draw):
+    """Addresses at the name asked for, as most replies are; now and then an octet off.
+
+    That octet is outside the id, which is the transport's to match.
+    """
+    rdtype = draw(st.sampled_from(sorted(PLAIN)))
+    question = ask("www.Example.", rdtype, draw(st.sampled_from([1, 1, 1, 3])))
+    ttls = draw(st.lists(st.sampled_from(TTLS), max_size=4))
+    with_opt = draw(st.booleans())
+    head = struct.pack("!HBBHHHH", 0, 0x81, 0xA0, 1, len(ttls), 0, with_opt)
+    rdata = PLAIN[rdtype]
+    number = getattr(dns.rdatatype, rdtype)
+    records = [record(number, rdata, ttl=ttl) for ttl in ttls]
+    tail = opt() if with_opt else b""
+    data = bytearray(head + question.wire[12 : question.end] + b"".join(records) + tail)
+    for _ in range(draw(st.integers(0, 2))):
+        data[draw(st.integers(2, len(data) - 1))] = draw(st.integers(0, 255))
+    return question, bytes(data[: len(data) - draw(st.sampled_from([0, 0, 0, 1, 16]))])
+
+
+@given(plain_replies())
+def test_the_fast_lane_says_what_the_scanner_says(case):
+    question, data = case
+    reply = wire._read_plain(question, data)
+    if reply is None:
+        return
+    assert wire.mismatch(question, data) == ""
+    assert not wire.is_truncated(data)
+    scanned = wire._scan(question, data)
+    for field in type(reply).__slots__:
+        assert getattr(reply, field, None) == getattr(scanned, field, None)
+    assert dns.message.from_wire(data).resolve_chaining().answer is not None
+
+
+@pytest.mark.parametrize("rdtype", sorted(PLAIN))
+@pytest.mark.parametrize("with_opt", [False, True])
+def test_plain_replies_take_the_fast_lane(rdtype, with_opt):
+    question = ask("www.example.", rdtype)
+    number = getattr(dns.rdatatype, rdtype)
+    records = b"".join(record(number, PLAIN[rdtype], ttl=ttl) for ttl in (60, 30, 90))
+    head = struct.pack("!HHHHHH", 0, 0x8580, 1, 3, 0, with_opt)
+    asked = question.wire[12 : question.end]
+    tail = opt() if with_opt else b""
+    reply = wire._read_plain(question, head + asked + records + tail)
+    assert reply is not None
+    assert (reply.kind, reply.ttl, reply.ra, reply.ad) == (Kind.DATA, 30, True, False)
+
+
 def test_the_usual_types_are_read_without_dnspython():
     """What the speed of a miss rests on."""
     usual = [
