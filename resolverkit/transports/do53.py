@@ -22,7 +22,7 @@ from resolverkit.errors import (
 from resolverkit.model import Attempt, Outcome, Reply
 from resolverkit.policy import FAILURE_TTL
 from resolverkit.transports.outcome import conclude, failed
-from resolverkit.transports.ports import Port, Ports
+from resolverkit.transports.ports import BUSY, Port, Ports
 from resolverkit.transports.reconnect import network_error
 from resolverkit.upstream import Pending
 
@@ -85,11 +85,11 @@ class Do53:
         self._locate_after = float("-inf")
         self._unknown: NetworkError | None = None  # until then
         self._ports: Ports[_Asked] | None = None
-        self._outstanding = 0
         self._edns_after = float("-inf")
         self._tcp: Tcp | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timeouts: Timeouts[_Asked] | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._timeouts: Timeouts[_Asked]
+        self._bound = False
         self._closed = False
 
     @property
@@ -104,9 +104,13 @@ class Do53:
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Send `question`; see `Upstream.query`."""
-        loop = self._loop or self._bind()
-        if not self.endpoint.address:
-            return asyncio.ensure_future(self._locate_and_query(question))
+        ports = self._ports
+        if ports is None:
+            if not self.endpoint.address:
+                self._bind()
+                return asyncio.ensure_future(self._locate_and_query(question))
+            ports = self._bind_ports()
+        loop = self._loop
         asked = _Asked(loop=loop)
         asked.question = question
         asked.started = now = loop.time()
@@ -116,19 +120,10 @@ class Do53:
             return asked
         asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
         try:
-            ports = self._ports or self._bind_ports()
-            asked.port = port = ports.choose(self._outstanding)
+            asked.port, asked.ident = ports.place(asked)
         except OSError as error:
             self._fail(asked, NetworkError(f"no socket: {error}", local=True))
             return asked
-        ident = ports.draw() & 0xFFFF
-        while ident in port.asked:
-            ident = ports.draw() & 0xFFFF
-        asked.ident = ident
-        port.asked[ident] = asked
-        port.uses += 1
-        self._outstanding += 1
-        assert self._timeouts is not None
         self._timeouts.add(asked, now)
         self._send(asked)
         return asked
@@ -174,13 +169,23 @@ class Do53:
     def _send(self, asked: _Asked) -> None:
         question = asked.question
         message = question.wire if asked.edns else wire.without_edns(question)
-        data = asked.ident.to_bytes(2, "big") + message[2:]
         asked.sends += 1
         try:
-            try:
-                asked.port.send(data)
-            except ConnectionRefusedError:  # an ICMP error for an earlier datagram
-                asked.port.send(data)
+            asked.port.send(asked.ident.to_bytes(2, "big") + message[2:])
+        except BUSY:  # as good as lost: sent again, or timed out
+            return
+        except ConnectionRefusedError:  # an ICMP error for an earlier datagram
+            self._send_after_error(asked, message)
+        except OSError as error:
+            self._forget(asked)
+            self._fail(asked, network_error(error))
+
+    def _send_after_error(self, asked: _Asked, message: bytes) -> None:
+        """The error was that of another question; one that comes now is of this."""
+        try:
+            asked.port.send(asked.ident.to_bytes(2, "big") + message[2:])
+        except BUSY:
+            return
         except OSError as error:
             self._forget(asked)
             self._fail(asked, network_error(error))
@@ -199,7 +204,6 @@ class Do53:
             self._take_stray(port, data)
             return
         question = asked.question
-        assert self._loop is not None
         now = self._loop.time()
         if asked.done() or data[2] & 2:  # late, or truncated: is it the reply at all?
             if wire.mismatch(question, data):
@@ -213,7 +217,7 @@ class Do53:
         try:
             reply = conclude(
                 question, data, self.endpoint, asked.started, now,
-                dropped=asked.dropped, sends=asked.sends,
+                asked.dropped, asked.sends,
             )  # fmt: skip
         except BadReply:
             self._drop(asked)
@@ -267,7 +271,6 @@ class Do53:
             self._fail(asked, QueryTimeout(f"no reply within {self._timeout:g} s"))
 
     def _fail(self, asked: _Asked, error: UpstreamError) -> None:
-        assert self._loop is not None
         if not asked.done():
             now = self._loop.time()
             asked.set_exception(
@@ -277,15 +280,11 @@ class Do53:
             )
 
     def _forget(self, asked: _Asked) -> None:
-        port = asked.port
-        assert self._timeouts is not None
-        if port.asked.pop(asked.ident, None) is not None:
-            self._outstanding -= 1
+        assert self._ports is not None
+        if self._ports.release(asked.port, asked.ident):
             self._timeouts.discard(asked)
             if asked.sends > 1:  # each packet has a reply of its own
-                port.late[asked.ident] = asked.question
-            if not port.asked and self._ports is not None:
-                self._ports.release(port)
+                asked.port.late[asked.ident] = asked.question
 
     def _ask_tcp(self, asked: _Asked, now: float) -> None:
         """RFC 7766 section 5: a truncated reply is asked for again over TCP."""
@@ -325,13 +324,15 @@ class Do53:
 
     # --- lifetime --------------------------------------------------------------------
 
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        self._loop = loop = asyncio.get_running_loop()
-        self._timeouts = Timeouts(loop, self._timeout, self._expire)
-        return loop
+    def _bind(self) -> None:
+        if self._bound:
+            return
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = Timeouts(self._loop, self._timeout, self._expire)
+        self._bound = True
 
     def _bind_ports(self) -> Ports[_Asked]:
-        assert self._loop is not None
+        self._bind()
         server = (self.endpoint.address, self.endpoint.port)
         source = (self._source or "", self._source_port)
         self._ports = Ports(self._loop, server, source, self._take, self._lose)
@@ -346,7 +347,7 @@ class Do53:
                 self._forget(asked)
                 asked.cancel()
             self._ports.close()
-        if self._timeouts is not None:
+        if self._bound:
             self._timeouts.clear()
         if self._locating is not None:
             self._locating.cancel()

@@ -28,7 +28,6 @@ def conclude(
     endpoint: Endpoint,
     started: float,
     now: float,
-    *,
     dropped: int = 0,
     sends: int = 1,
 ) -> Reply:

@@ -16,6 +16,8 @@ import struct
 from contextvars import Context
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
+from resolverkit.transports.watch import Watch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -25,10 +27,11 @@ MAX_PORTS = 64
 """Sockets open to one server: RFC 5452 section 9.2 wants many, descriptors are few."""
 PORT_USES = 100
 """Questions sent from one port before it is given up."""
+BUSY = (BlockingIOError, InterruptedError)
+"""What a socket says that cannot take, or has not got, a datagram right now."""
 
 _RECEIVE_SIZE = 4096  # more than the payload that is asked for, RFC 6891 section 6.2.3
 _BIND_TRIES = 8
-_BUSY = (BlockingIOError, InterruptedError)
 
 _Asked = TypeVar("_Asked")
 
@@ -36,28 +39,15 @@ _Asked = TypeVar("_Asked")
 class Port(Generic[_Asked]):
     """A connected socket and the questions outstanding on it."""
 
-    __slots__ = ("asked", "datagrams", "late", "sock", "uses")
+    __slots__ = ("asked", "datagrams", "late", "send", "sock", "uses")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.send: Callable[[bytes], object] = sock.send
         self.asked: dict[int, _Asked] = {}
         self.late: dict[int, Question] = {}  # over, but another reply may come
         self.uses = 0
         self.datagrams: _Datagrams[_Asked] | None = None
-
-    def send(self, data: bytes) -> None:
-        """Send one datagram.
-
-        Raises:
-            OSError: an ICMP error for an earlier one (try again), or the network's.
-        """
-        if self.datagrams is not None:
-            self.datagrams.send(data)
-            return
-        try:
-            self.sock.send(data)
-        except _BUSY:  # as good as lost: sent again, or timed out
-            return
 
 
 class Ports(Generic[_Asked]):
@@ -83,51 +73,75 @@ class Ports(Generic[_Asked]):
         self._loop = loop
         self._server = server
         self._source = source
+        self._limit = 1 if source[1] else MAX_PORTS
         self._take = take
         self._lose = lose
         self._open: list[Port[_Asked]] = []
         self._retired: set[Port[_Asked]] = set()
+        self._outstanding = 0
         self._draws: Iterator[int] = iter(())
+        self._watch: Watch[Port[_Asked]] | None = None
 
     def __iter__(self) -> Iterator[Port[_Asked]]:
         yield from self._open
         yield from self._retired
 
-    def draw(self) -> int:
+    # --- questions -------------------------------------------------------------------
+
+    def place(self, asked: _Asked) -> tuple[Port[_Asked], int]:
+        """Give a question an unpredictable port and an id that is free there.
+
+        A port is opened while questions outnumber the ports, and where one is worn out.
+
+        Raises:
+            OSError: there is no socket to be had.
+        """
+        ports = self._open
+        draw = next(self._draws, None) or self._draw()
+        if self._outstanding >= len(ports) < self._limit:
+            port = self._make()
+            ports.append(port)
+        else:
+            port = ports[(draw >> 16) % len(ports)]
+            if port.uses >= PORT_USES and not self._source[1]:
+                port = self._replace(port)
+        ident = draw & 0xFFFF
+        waiting = port.asked
+        while ident in waiting:
+            ident = self._draw() & 0xFFFF
+        waiting[ident] = asked
+        port.uses += 1
+        self._outstanding += 1
+        return port, ident
+
+    def release(self, port: Port[_Asked], ident: int) -> bool:
+        """Let go of the id of a question that is over; whether it was still held."""
+        if port.asked.pop(ident, None) is None:
+            return False
+        self._outstanding -= 1
+        if port.uses >= PORT_USES and not port.asked and port in self._retired:
+            self._retired.discard(port)
+            self._close(port)
+        return True
+
+    def _draw(self) -> int:
         """32 unpredictable bits."""
         for value in self._draws:
             return value
         self._draws = iter(struct.unpack("256I", os.urandom(1024)))
         return next(self._draws)
 
-    def choose(self, outstanding: int) -> Port[_Asked]:
-        """A port to send from: a new one while questions outnumber the ports.
+    # --- sockets ---------------------------------------------------------------------
 
-        Raises:
-            OSError: there is no socket to be had.
-        """
-        ports = self._open
-        limit = 1 if self._source[1] else MAX_PORTS
-        if len(ports) < limit and outstanding >= len(ports):
-            port = self._make()
-            ports.append(port)
-            return port
-        index = (self.draw() >> 16) % len(ports)
-        port = ports[index]
-        if port.uses < PORT_USES or self._source[1]:
-            return port
-        ports[index] = fresh = self._make()
+    def _replace(self, port: Port[_Asked]) -> Port[_Asked]:
+        """A new port for one that is worn out, which is closed once nobody waits."""
+        fresh = self._make()
+        self._open[self._open.index(port)] = fresh
         if port.asked:
             self._retired.add(port)
         else:
             self._close(port)
         return fresh
-
-    def release(self, port: Port[_Asked]) -> None:
-        """Nothing is outstanding on `port` any more."""
-        if port in self._retired:
-            self._retired.discard(port)
-            self._close(port)
 
     def close(self) -> None:
         """Close them all."""
@@ -135,6 +149,9 @@ class Ports(Generic[_Asked]):
             self._close(port)
         self._open.clear()
         self._retired.clear()
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
     def _make(self) -> Port[_Asked]:
         family = socket.AF_INET6 if ":" in self._server[0] else socket.AF_INET
@@ -145,9 +162,12 @@ class Ports(Generic[_Asked]):
             sock.connect(self._server)
             port: Port[_Asked] = Port(sock)
             try:
-                Context().run(self._loop.add_reader, sock.fileno(), self._read, port)
+                if self._watch is None:
+                    self._watch = Watch(self._loop, self._read)
+                self._watch.add(sock.fileno(), port)
             except NotImplementedError:
                 port.datagrams = _Datagrams(self._loop, port, self._take, self._lose)
+                port.send = port.datagrams.send
         except BaseException:
             sock.close()
             raise
@@ -161,7 +181,7 @@ class Ports(Generic[_Asked]):
             return
         for _ in range(_BIND_TRIES):
             with contextlib.suppress(OSError):
-                sock.bind((address, 1024 + (self.draw() >> 8) % (65536 - 1024)))
+                sock.bind((address, 1024 + (self._draw() >> 8) % (65536 - 1024)))
                 return
         sock.bind((address, 0))
 
@@ -169,8 +189,8 @@ class Ports(Generic[_Asked]):
         if port.datagrams is not None:
             port.datagrams.close()
             return
-        if not self._loop.is_closed():
-            self._loop.remove_reader(port.sock.fileno())
+        if self._watch is not None:
+            self._watch.remove(port.sock.fileno())
         port.sock.close()
 
     def _read(self, port: Port[_Asked]) -> None:
@@ -179,17 +199,17 @@ class Ports(Generic[_Asked]):
         Finding a socket empty costs a system call, so reading stops once nothing is
         outstanding on it.
         """
-        receive = port.sock.recv
+        receive, take, waiting = port.sock.recv, self._take, port.asked
         while True:
             try:
                 data = receive(_RECEIVE_SIZE)
-            except _BUSY:
+            except BUSY:
                 return
             except OSError as error:
                 self._lose(port, error)
                 return
-            self._take(port, data)
-            if not port.asked:
+            take(port, data)
+            if not waiting:
                 return
 
 
