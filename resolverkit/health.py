@@ -36,6 +36,7 @@ _HALF_LIFE = (
 )
 _UNCLEAR = 3  # resent questions in a row that show the delay to be too short
 _BUSY = 0.05  # seconds within which there is no decay to speak of
+_DOWN = 1e6  # seconds on top of the rank of one that is down: more than any SRTT
 _RESORT_EVERY = 8  # successes between two sorts of the samples, once there are enough
 
 
@@ -182,6 +183,10 @@ def order(records: Sequence[Health], now: float) -> list[int]:
     """Indices of upstreams, the best first; those that are down come last."""
     if len(records) == 1:
         return [0]
-    keyed = [(x.retry_at is not None, x.rank(now), i) for i, x in enumerate(records)]
-    keyed.sort()
-    return [i for _, _, i in keyed]
+    ranks = []
+    for record in records:
+        rank = record.srtt
+        if rank is None or now - record._updated >= _BUSY:
+            rank = record.rank(now)
+        ranks.append(rank if record.retry_at is None else rank + _DOWN)
+    return sorted(range(len(ranks)), key=ranks.__getitem__)

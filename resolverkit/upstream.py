@@ -113,6 +113,9 @@ class Store(Protocol):
         ...
 
 
+_set_result = asyncio.Future.set_result
+
+
 class Pending(asyncio.Future[Reply]):
     """The Future of our own transports and groups: one listener is called at once.
 
@@ -130,8 +133,14 @@ class Pending(asyncio.Future[Reply]):
 
     def set_result(self, result: Reply) -> None:
         """Give the reply."""
-        asyncio.Future.set_result(self, result)
-        self._tell()
+        _set_result(self, result)
+        try:  # as `_tell` does, without the call
+            then = self.then
+        except AttributeError:
+            return
+        self.then = None
+        if then is not None:
+            then(self)
 
     def set_exception(self, exception: Any) -> None:
         """Give the error."""
@@ -159,6 +168,21 @@ def start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
     """Put `question` to `upstream`; a user's coroutine becomes a task."""
     asked = upstream.query(question)
     return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
+
+
+def ask(
+    upstream: Upstream,
+    question: Question,
+    listener: Callable[[asyncio.Future[Reply]], None],
+) -> asyncio.Future[Reply]:
+    """`start` and `listen`, as nearly every question has it."""
+    asked = upstream.query(question)
+    if isinstance(asked, Pending) and not asked.done():
+        asked.then = listener
+        return asked
+    started = asyncio.ensure_future(asked)
+    started.add_done_callback(listener)
+    return started
 
 
 def listen(

@@ -9,6 +9,7 @@ import logging
 from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit import health, policy
+from resolverkit.deadlines import Deadline
 from resolverkit.errors import (
     NetworkError,
     QueryTimeout,
@@ -16,13 +17,13 @@ from resolverkit.errors import (
     UpstreamError,
 )
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
-from resolverkit.upstream import Pending, drop, listen, start
+from resolverkit.upstream import Pending, ask, drop, listen
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
-    from resolverkit.deadlines import Deadline, Deadlines
+    from resolverkit.deadlines import Deadlines
     from resolverkit.groups.group import Group
     from resolverkit.model import Question
     from resolverkit.upstream import Upstream
@@ -100,14 +101,22 @@ class Race(Pending):
     def _ask_next(self, now: float) -> None:
         child = self._pick()
         self.asked.append(child)
-        started, asked = self.probes.get(child, (now, None))
-        if asked is None:  # else asked already, and never twice
-            if child.health.down:
-                child.health.probing(now)
-            asked = start(child.upstream, self._question)
-        self._pending[asked] = (child, started)
-        listen(asked, self._ended)
+        if child.health.retry_at is None:
+            asked = ask(child.upstream, self._question, self._ended)
+            self._pending[asked] = (child, now)
+        else:
+            self._ask_down(child, now)
         self._wait(child, now)
+
+    def _ask_down(self, child: Child, now: float) -> None:
+        """Ask one that is down, unless a probe has: never twice."""
+        started, asked = self.probes.get(child, (now, None))
+        if asked is None:
+            child.health.probing(now)
+            asked = ask(child.upstream, self._question, self._ended)
+        else:
+            listen(asked, self._ended)
+        self._pending[asked] = (child, started)
 
     def _pick(self) -> Child:
         """The best that is left, of an operator that was not asked yet if possible."""
@@ -126,7 +135,8 @@ class Race(Pending):
             delay = health.MAX_DELAY
         if self._deadline is not None:
             self._deadline.action = None
-        self._deadline = self._deadlines.add(now + delay * self._stretch, self._late)
+        self._deadline = deadline = Deadline(now + delay * self._stretch, self._late)
+        self._deadlines.push(deadline)
 
     def _late(self) -> None:
         self._deadline = None
@@ -169,7 +179,8 @@ class Race(Pending):
             reply.attempts = (*before, reply.winner)
         sample = reply.winner.sends == 1
         was_down = child.health.succeeded(now, now - started, sample=sample)
-        self._group._recovered(child, was_down)
+        if was_down:
+            self._group._recovered(child, was_down)
         endpoint = reply.winner.endpoint
         verdict = policy.verdict(reply, endpoint, on_block=self._group.on_block)
         if verdict is not policy.Verdict.CONCLUSIVE or len(self.asked) > 1:
@@ -215,13 +226,17 @@ class Race(Pending):
             self._end(now)
 
     def _win(self, child: Child, started: float, now: float, reply: Reply) -> None:
-        if len(self.asked) > 1:
+        contested = len(self.asked) > 1
+        if contested:
             self._blame(child, started, now)
         self._give_up(now)
-        if len(self.asked) > 1:
+        if contested:
             reply.attempts = self._told()
-        told = reply.ede or len(self.asked) > 1
-        if told and not reply.ad and policy.is_bogus(reply.attempts):
+        if (
+            (contested or reply.ede)
+            and not reply.ad
+            and policy.is_bogus(reply.attempts)
+        ):
             reply.disputed = True
         if not self.done():
             self.set_result(reply)
@@ -257,14 +272,14 @@ class Race(Pending):
         if self._deadline is not None:
             self._deadline.action = None
             self._deadline = None
-        pending = self._pending
-        self._pending = {}
-        for asked, (child, started) in pending.items():
-            overtaken = Attempt(
-                child.endpoint, started, now - started, Outcome.OVERTAKEN
-            )
-            self._note(child, (overtaken,))
-            drop(asked)
+        if self._pending:
+            pending, self._pending = self._pending, {}
+            for asked, (child, started) in pending.items():
+                overtaken = Attempt(
+                    child.endpoint, started, now - started, Outcome.OVERTAKEN
+                )
+                self._note(child, (overtaken,))
+                drop(asked)
         self._remaining = []
         self.probes = _NO_PROBES
 
