@@ -185,8 +185,8 @@ def order(records: Sequence[Health], now: float) -> list[int]:
         return [0]
     ranks = []
     for record in records:
-        rank = record.srtt
-        if rank is None or now - record._updated >= _BUSY:
-            rank = record.rank(now)
+        rank, idle = record.srtt or 0.0, now - record._updated  # as `Health.rank`
+        if idle >= _BUSY:
+            rank *= 0.5 ** (idle / _HALF_LIFE)
         ranks.append(rank if record.retry_at is None else rank + _DOWN)
     return sorted(range(len(ranks)), key=ranks.__getitem__)
