@@ -52,6 +52,7 @@ _counts = struct.Struct("!HHHH").unpack_from
 _record = struct.Struct("!HHIH").unpack_from
 _short = struct.Struct("!H").unpack_from
 _pair = struct.Struct("!HH").unpack_from
+_pack_pair = struct.Struct("!HH").pack
 _minimum = struct.Struct("!I").unpack_from
 _plain_a = struct.Struct("!6sIH4x").iter_unpack  # owner, type, class; TTL; length
 _plain_aaaa = struct.Struct("!6sIH16x").iter_unpack
@@ -61,6 +62,8 @@ _PLAIN = {  # type and class → octets of a record, what precedes its TTL, its 
 }
 
 _PLAIN_TEXT = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
+
+_LENGTHS = tuple([bytes((n,)) for n in range(64)])
 
 # --- names ---------------------------------------------------------------------------
 
@@ -79,8 +82,10 @@ def text_to_wire(text: str) -> bytes:
             over 255 octets, or bad IDNA.
     """
     if _PLAIN_TEXT.fullmatch(text) and len(text) <= 253:
-        labels = text.lower().encode().rstrip(b".").split(b".")
-        return b"".join([bytes((len(x),)) + x for x in labels]) + b"\0"
+        if text[-1] != ".":
+            text += "."  # what follows it is the root's label, of length 0
+        labels = text.lower().encode().split(b".")
+        return b"".join([_LENGTHS[len(x)] + x for x in labels])
     return name_to_wire(dns.name.from_text(text))
 
 
@@ -124,7 +129,7 @@ def make_question(
         view: what else tells cached answers apart, such as a route.
     """
     flags = dnssec_ok | checking_disabled << 1
-    tail = name + rdtype.to_bytes(2, "big") + rdclass.to_bytes(2, "big")
+    tail = name + _pack_pair(rdtype, rdclass)
     wire = _HEADERS[checking_disabled] + tail + _OPTS[dnssec_ok]
     key = tail + _FLAGS[flags] + view
     return Question(key, wire, 12 + len(tail), rdtype, rdclass)
