@@ -31,7 +31,7 @@ from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamErr
 from resolverkit.memory import MAX_BYTES, Entry, Memory, is_chosen_block
 from resolverkit.model import Kind, Source
 from resolverkit.record import reply_of
-from resolverkit.upstream import listen, start
+from resolverkit.upstream import ask, listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -354,8 +354,8 @@ class Cache(Memory):
 
     def _go_out(self, flight: _Flight) -> None:
         """Ask the upstreams."""
-        asked = Context().run(start, flight.upstream, flight.question)
-        self._watch(flight, asked)
+        upstream, question = flight.upstream, flight.question
+        flight.asked = Context().run(ask, upstream, question, flight.landed)
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
