@@ -1,133 +1,159 @@
-"""``python bench``: resolverkit beside dnspython on one core, as ratios.
+"""``python bench``: resolverkit beside dnspython and aiodns on one core, as ratios.
 
-Each scenario asks the same names through every peer in turn, round after round, in one
-process; figures are medians. Nothing leaves the machine.
+Each scenario asks the same kind of names through every peer in turn, round after round,
+in one process; figures are medians. Nothing leaves the machine.
 """
 
 import argparse
-import asyncio
-import itertools
 import json
 import platform
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import dns.asyncresolver
-import dns.resolver
-from measure import Ask, concurrently, median, one_after_another, pin, responder
+import peers
+from measure import (
+    Series,
+    concurrently,
+    fresh_names,
+    one_after_another,
+    pin,
+    responder,
+    run,
+)
 
-import resolverkit
-
-_counter = itertools.count()
-
-
-def fresh_names(count: int) -> list[str]:
-    """Names that nobody has asked for yet."""
-    return [f"n{next(_counter)}.example.com" for _ in range(count)]
-
-
-def peers(
-    port: int, *, cached: bool, read: bool = True
-) -> tuple[dict[str, Ask], resolverkit.Resolver]:
-    """Everybody who takes part, asked for one name, and its address if `read`."""
-    ours = resolverkit.Resolver([f"127.0.0.1:{port}"], configure=False)
-    theirs = dns.asyncresolver.Resolver(configure=False)
-    theirs.nameservers = ["127.0.0.1"]
-    theirs.port = port
-    if cached:
-        theirs.cache = dns.resolver.LRUCache(100_000)
-
-    async def read_ours(name: str) -> object:
-        return (await ours.resolve(name))[0].address
-
-    async def read_theirs(name: str) -> object:
-        return (await theirs.resolve(name))[0].address
-
-    if read:
-        return {"resolverkit": read_ours, "dnspython": read_theirs}, ours
-    return {"resolverkit": ours.resolve, "dnspython": theirs.resolve}, ours
+OURS = "resolverkit"
+SHARES = {"dnspython": 8, "aiodns": 2}
+"""What a peer is asked less often by, so that the rounds of all take alike."""
 
 
-async def hits(port: int, rounds: int, names: int, asks: int) -> dict[str, float]:
-    """µs per cached answer, the address read."""
-    asking, ours = peers(port, cached=True)
-    known = fresh_names(names)
-    work = (known * (asks // names + 1))[:asks]
-    took: dict[str, list[float]] = {peer: [] for peer in asking}
-    async with ours:
+@dataclass(frozen=True)
+class Scenario:
+    """What is measured, and the ratio to dnspython below which that is a regression."""
+
+    name: str
+    measure: Callable[[int, int], Coroutine[Any, Any, Series]]
+    floor: float
+    loop: str = "asyncio"
+
+
+def hits(names: int, *, asks: int = 20_000, read: bool = True) -> Callable[..., Any]:
+    """µs by the clock per cached answer."""
+
+    async def measure(rounds: int, port: int) -> Series:
+        asking = {OURS: peers.ours(port), "dnspython": peers.dnspython(port)}
+        series = Series()
+        known = fresh_names(names)
+        work = (known * (asks // names + 1))[:asks]
         for _ in range(2):  # learn, and reach the state of a program that runs
-            for ask in asking.values():
-                await one_after_another(ask, known)
+            for peer in asking.values():
+                await one_after_another(peer.read, known)
         for _ in range(rounds):
-            for peer, ask in asking.items():
-                took[peer].append(await one_after_another(ask, work) / asks * 1e6)
-    return {peer: median(series) for peer, series in took.items()}
+            for name, peer in asking.items():
+                ask = peer.read if read else peer.ask
+                series.add(name, await one_after_another(ask, work) / asks * 1e6)
+        for peer in asking.values():
+            await peer.aclose()
+        return series
+
+    return measure
 
 
-async def misses(port: int, rounds: int, asks: int, *, read: bool) -> dict[str, float]:
-    """µs of CPU per miss over UDP, 50 at a time."""
-    asking, ours = peers(port, cached=True, read=read)
-    took: dict[str, list[float]] = {peer: [] for peer in asking}
-    async with ours:
-        for ask in asking.values():
-            await concurrently(ask, fresh_names(200), 50)
-        for _ in range(rounds):
-            for peer, ask in asking.items():
-                # The slow peer gets fewer, so that rounds take alike.
-                count = asks if peer == "resolverkit" else asks // 5
-                seconds = await concurrently(ask, fresh_names(count), 50)
-                took[peer].append(seconds / count * 1e6)
-    return {peer: median(series) for peer, series in took.items()}
+def misses(
+    concurrency: int, *, asks: int = 8000, read: bool = False
+) -> Callable[..., Any]:
+    """µs of the client's CPU per miss over UDP."""
+
+    async def measure(rounds: int, port: int) -> Series:
+        asking = {
+            OURS: peers.ours(port),
+            "aiodns": peers.aiodns(port),
+            "dnspython": peers.dnspython(port, cached=False),
+            "bare": peers.bare(port),
+        }
+        series = Series()
+        for turn in range(-1, rounds):  # the first is not counted
+            for name, peer in asking.items():
+                count = max(asks // SHARES.get(name, 1), 2 * concurrency)
+                ask = peer.read if read else peer.ask
+                took = await concurrently(ask, fresh_names(count), concurrency)
+                if turn >= 0:
+                    series.add(name, took / count * 1e6)
+        for peer in asking.values():
+            await peer.aclose()
+        return series
+
+    return measure
 
 
-Scenario = Callable[[int], Awaitable[dict[str, float]]]
+SCENARIOS = (
+    Scenario("hit, 1 name, not read", hits(1, read=False), 15),
+    Scenario("hit, 1 name", hits(1), 8),
+    Scenario("hit, 1,000 names", hits(1000), 8),
+    Scenario("miss, 50 at once", misses(50), 4),
+    Scenario("miss, 500 at once", misses(500), 3),
+    Scenario("miss, 50 at once, address read", misses(50, read=True), 2.5),
+    Scenario("miss, 50 at once, uvloop", misses(50), 3, "uvloop"),
+    Scenario("miss, 500 at once, uvloop", misses(500), 2.5, "uvloop"),
+)
 
 
-def scenarios(rounds: int) -> dict[str, Scenario]:
-    """What is measured, in µs, by name."""
-    return {
-        "hit, 1 name": lambda port: hits(port, rounds, 1, 20_000),
-        "hit, 1,000 names": lambda port: hits(port, rounds, 1000, 20_000),
-        "miss, UDP": lambda port: misses(port, rounds, 10_000, read=False),
-        "miss, UDP, address read": lambda port: misses(port, rounds, 10_000, read=True),
-    }
+def report(scenario: Scenario, series: Series) -> dict[str, Any]:
+    """Print what came of a scenario; gives it as JSON-ready values."""
+    found: dict[str, Any] = {"unit": "µs", "loop": scenario.loop}
+    print(scenario.name)
+    for peer in series.rounds:
+        took = series.median(peer)
+        told = {"µs": took, "queries/s": 1e6 / took}
+        line = f"  {peer:<12} {took:>8,.2f} µs {1e6 / took:>12,.0f}/s"
+        if peer != OURS:
+            told["ratio"] = series.ratio(peer, OURS)
+            line += f"   ours is {told['ratio']:.2f} times as fast"
+        found[peer] = told
+        print(line, flush=True)
+    return found
 
 
-async def run(rounds: int) -> dict[str, dict[str, Any]]:
-    """Run every scenario."""
-    results: dict[str, dict[str, Any]] = {}
-    async with responder() as port:
-        for name, scenario in scenarios(rounds).items():
-            figures = await scenario(port)
-            ours, theirs = figures["resolverkit"], figures["dnspython"]
-            results[name] = {"unit": "µs", "ratio": theirs / ours, **figures}
-            print(
-                f"{name:<24} resolverkit {ours:>7,.1f} µs   "
-                f"dnspython {theirs:>7,.1f} µs   {theirs / ours:.1f} times",
-                flush=True,
-            )
-    return results
+async def measured(scenario: Scenario, rounds: int) -> Series:
+    """One scenario, with a responder of its own."""
+    async with responder(peers.ADDRESSES) as port:
+        return await scenario.measure(rounds, port)
 
 
-def main() -> None:
-    """Read the command line and run."""
+def main() -> int:
+    """Read the command line and run; 1 if a ratio fell below its floor."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    parser.add_argument("--only", default="", help="scenarios with this in their name")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument(
+        "--check", action="store_true", help="fail where a ratio to dnspython is low"
+    )
     options = parser.parse_args()
     pin(0)
     about = {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "resolverkit": version("resolverkit"),
-        "dnspython": version("dnspython"),
+        **{name: version(name) for name in (OURS, "dnspython", "aiodns", "uvloop")},
     }
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    results = asyncio.run(run(options.rounds))
+    results, slow = {}, []
+    for scenario in SCENARIOS:
+        if options.only not in scenario.name:
+            continue
+        series = run(measured(scenario, options.rounds), scenario.loop)
+        results[scenario.name] = report(scenario, series)
+        if series.ratio("dnspython", OURS) < scenario.floor:
+            slow.append(f"{scenario.name}: less than {scenario.floor:g} times")
     if options.json:
         options.json.write_text(json.dumps({**about, "results": results}, indent=2))
+    if options.check and slow:
+        print("slower than it was:", "; ".join(slow))
+        return 1
+    return 0
 
 
-main()
+sys.exit(main())

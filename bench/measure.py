@@ -1,18 +1,32 @@
 """How a benchmark is run: peers interleaved in one process, medians of rounds."""
 
+from __future__ import annotations
+
 import asyncio
 import gc
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
 
 Ask = Callable[[str], Awaitable[object]]
-"""Asks for one name and reads the address."""
+"""Asks for one name, and may read the address."""
+
+_counter = itertools.count()
+
+
+def fresh_names(count: int) -> list[str]:
+    """Names that nobody has asked for yet."""
+    return [f"n{next(_counter)}.example.com" for _ in range(count)]
 
 
 def pin(core: int) -> None:
@@ -23,7 +37,7 @@ def pin(core: int) -> None:
 
 
 @asynccontextmanager
-async def responder() -> AsyncIterator[int]:
+async def responder(addresses: Sequence[str]) -> AsyncIterator[int]:
     """A responder in a process of its own; gives its port.
 
     It shares the client's core: to wake a process on another core of a virtual machine
@@ -31,7 +45,7 @@ async def responder() -> AsyncIterator[int]:
     """
     path = Path(__file__).with_name("responder.py")
     process = subprocess.Popen(
-        [sys.executable, path],
+        [sys.executable, path, *addresses],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         preexec_fn=lambda: pin(0),  # noqa: PLW1509 - no threads here yet
@@ -44,6 +58,16 @@ async def responder() -> AsyncIterator[int]:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
+
+
+def run(main: Coroutine[Any, Any, Any], loop: str) -> Any:
+    """Run on asyncio's own loop, or on uvloop."""
+    if loop == "uvloop":
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main)
+    return asyncio.run(main)
 
 
 async def one_after_another(ask: Ask, names: list[str]) -> float:
@@ -72,6 +96,24 @@ async def concurrently(ask: Ask, names: list[str], concurrency: int) -> float:
     return time.process_time() - started
 
 
-def median(rounds: list[float]) -> float:
-    """The median of a series."""
-    return statistics.median(rounds)
+class Series:
+    """The µs of every peer, round by round."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[str, list[float]] = {}
+
+    def add(self, peer: str, microseconds: float) -> None:
+        """Note one round of a peer."""
+        self.rounds.setdefault(peer, []).append(microseconds)
+
+    def median(self, peer: str) -> float:
+        """The median of a peer's rounds."""
+        return statistics.median(self.rounds[peer])
+
+    def ratio(self, peer: str, ours: str) -> float:
+        """How many times ours it takes: the median of the ratios of each round.
+
+        A machine that is shared changes its speed from round to round, for all alike.
+        """
+        both = zip(self.rounds[peer], self.rounds[ours], strict=True)
+        return statistics.median(theirs / mine for theirs, mine in both)
