@@ -10,6 +10,7 @@ from unittest import mock
 import dns.flags
 import dns.message
 import dns.name
+import dns.rdata
 import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
@@ -17,8 +18,8 @@ import dns.rrset
 import pytest
 
 from resolverkit import wire
-from resolverkit.answer import Answer
-from resolverkit.model import Attempt, Endpoint, Outcome, Source
+from resolverkit.answer import Answer, _make_a, _make_aaaa
+from resolverkit.model import Attempt, Endpoint, Outcome, Source, name_from_wire
 
 DOH = Endpoint("https://dns.example/q", "doh", "Example", "192.0.2.53", 443)
 UDP = Endpoint("udp://192.0.2.1:54", "udp", "", "192.0.2.1", 54)
@@ -312,3 +313,38 @@ def test_the_message_is_freed_with_its_readers():
         assert gone() is None
     finally:
         gc.enable()
+
+
+ADDRESS_OCTETS = [bytes(16), bytes(range(16)), b"\x20\1\x0d\xb8" + bytes(11) + b"\1"]
+
+
+@pytest.mark.parametrize("octets", ADDRESS_OCTETS)
+@pytest.mark.parametrize("rdtype", ["A", "AAAA"])
+def test_addresses_made_by_hand_are_what_their_class_makes(rdtype, octets):
+    """dnspython's constructors are passed by: nothing that they set may be missing."""
+    by_hand = {"A": _make_a, "AAAA": _make_aaaa}[rdtype]
+    rdata = octets[-4:] if rdtype == "A" else octets
+    made = by_hand(rdata)
+    number = dns.rdatatype.from_text(rdtype)
+    theirs = dns.rdata.from_wire(dns.rdataclass.IN, number, rdata, 0, len(rdata))
+    assert type(made) is type(theirs)
+    assert made == theirs
+    assert hash(made) == hash(theirs)
+    for slot in theirs._get_all_slots():
+        assert getattr(made, slot) == getattr(theirs, slot)
+    assert pickle.loads(pickle.dumps(made)) == theirs  # noqa: S301 - our own
+    assert made.replace(rdcomment="x").rdcomment == "x"
+    with pytest.raises(TypeError, match="assignment"):
+        made.address = "192.0.2.1"
+
+
+@pytest.mark.parametrize("text", [".", "example.", r"a\.b.\000\255.Example."])
+def test_names_made_by_hand_are_what_their_class_makes(text):
+    theirs = dns.name.from_text(text)
+    made = name_from_wire(theirs.to_wire())
+    assert made == theirs
+    assert made.labels == theirs.labels
+    assert hash(made) == hash(theirs)
+    assert pickle.loads(pickle.dumps(made)) == theirs  # noqa: S301 - our own
+    with pytest.raises(TypeError, match="assignment"):
+        made.labels = ()
