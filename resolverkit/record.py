@@ -143,7 +143,7 @@ def check_key(key: bytes) -> None:
 
 def said_to_text(said: Said) -> str:
     """Who gave an answer, as a short text for a store: JSON."""
-    return f"{_who_as_text(*said[:5])}{said.elapsed:.6f}]"
+    return f"{_who_as_text(*said[:5])}{said.elapsed!r}]"
 
 
 @functools.lru_cache(maxsize=64)

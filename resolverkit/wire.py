@@ -178,7 +178,7 @@ def _opt(flags: int) -> bytes:
     return struct.pack("!BHHIH", 0, _OPT, UDP_PAYLOAD, flags, 0)
 
 
-# RD and AD: who sets AD is told what was validated (RFC 6840 section 5.7); then with CD.
+# RD and AD: who sets AD is told what was validated (RFC 6840 section 5.7).
 _HEADERS = tuple(
     struct.pack("!HHHHHH", 0, flags, 1, 0, 0, 1) for flags in (0x0120, 0x0130)
 )

@@ -163,7 +163,7 @@ def test_any_key_is_one_or_a_value_error(key):
 def test_who_said_it_goes_there_and_back_as_text():
     assert said_from_text(said_to_text(SAID)) == SAID
     odd = Said('a"],', "dot", "\u00e9,\n", "", 0, 1e-9)
-    assert said_from_text(said_to_text(odd)) == odd._replace(elapsed=0.0)
+    assert said_from_text(said_to_text(odd)) == odd
     for text in (
         "[" * 100_000,
         "",

@@ -19,7 +19,8 @@ import os
 import re
 import ssl
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.record import Record, check_key
@@ -31,8 +32,8 @@ from resolverkit.stores.redis_value import (
     LEARN,
     MAX_VALUE,
     Script,
+    learning,
     micros,
-    pack,
     unpack,
 )
 
@@ -48,6 +49,13 @@ BUDGET = 0.05
 PATIENCE = 1.0
 """Seconds that one round trip may take where nobody waits for an answer to a question,
 connecting included."""
+
+
+TOGETHER = 64
+"""Records that one script stores: others have to wait for it meanwhile."""
+
+Run: TypeAlias = "tuple[Script, Sequence[bytes], Sequence[Any]]"
+"""A script, with its keys and arguments."""
 
 
 class RedisStore:
@@ -118,7 +126,7 @@ class RedisStore:
         server = self._opened()
         batches = list(_batches(keys, server.keys_together))
         prefix = self._url.prefix
-        calls: list[tuple[Script, Sequence[bytes], Sequence[Any]]] = [
+        calls: list[Run] = [
             (FETCH, [prefix + key for key in batch], (MAX_VALUE,)) for batch in batches
         ]
         found = {}
@@ -140,8 +148,12 @@ class RedisStore:
         Raises:
             StoreError: the server cannot be reached, or refused one of them at least.
         """
-        sent = self._opened().sent()
-        calls = [call for each in changes if (call := self._call_for(each, sent))]
+        server = self._opened()
+        sent = server.sent()
+        calls: list[Run] = []
+        for _, alike in groupby(changes, type):
+            for some in _batches(list(alike), min(TOGETHER, server.keys_together)):
+                calls += self._calls_for(some, sent)
         for batch in _batches(calls):
             await self._call(batch)
 
@@ -186,23 +198,25 @@ class RedisStore:
             raise StoreError(f"{self.name}: not open")
         return self._server
 
-    def _call_for(
-        self, change: Change, sent: int
-    ) -> tuple[Script, Sequence[bytes], Sequence[Any]] | None:
-        """What a change is to the server; None for what is left out."""
-        keys, age = [self._url.prefix + change.key], micros(change.age)
-        if not isinstance(change, Record):
-            return DENY, keys, (sent, age)
-        value = pack(change)
-        lifetime = round((change.ttl + self._url.max_stale) * 1000 - age / 1000)
-        if value is None or lifetime <= 0:
-            return None
-        denied = "" if change.denied is None else micros(change.denied)
-        return LEARN, keys, (sent, age, denied, lifetime, value)
+    def _calls_for(self, alike: Sequence[Change], sent: int) -> Iterator[Run]:
+        """What changes of one kind are to the server."""
+        prefix = self._url.prefix
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for change in alike:
+            age = micros(change.age)
+            if not isinstance(change, Record):
+                yield DENY, [prefix + change.key], (sent, age)
+                continue
+            lifetime = round((change.ttl + self._url.max_stale) * 1000 - age / 1000)
+            value = learning(change, lifetime) if lifetime > 0 else None
+            if value is not None:
+                keys.append(prefix + change.key)
+                values.append(value)
+        if keys:
+            yield LEARN, keys, (sent, *values)
 
-    async def _call(
-        self, calls: Sequence[tuple[Script, Sequence[bytes], Sequence[Any]]]
-    ) -> list[Any]:
+    async def _call(self, calls: Sequence[Run]) -> list[Any]:
         """Run scripts in one round trip, or in two if the server forgot one.
 
         Each gives the same if it runs twice.

@@ -67,32 +67,44 @@ return found
 _DATE = """\
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local date = math.min(now, tonumber(ARGV[1])) - ARGV[2]
-local old = redis.pcall('GETRANGE', KEYS[1], 0, 31)
-local dated = #old == 32 and not string.find(old, '%D')  -- an error has no length
-local learnt = dated and tonumber(string.sub(old, 1, 16))
-local denied = dated and tonumber(string.sub(old, 17))
+local sent = math.min(now, tonumber(ARGV[1]))
+local function read(key)
+  local old = redis.pcall('GETRANGE', key, 0, 31)
+  local dated = #old == 32 and not string.find(old, '%D')  -- an error has no length
+  if not dated then return end
+  return tonumber(string.sub(old, 1, 16)), tonumber(string.sub(old, 17))
+end
 """
 
 LEARN = _script(
-    "-- KEYS: one, ARGV: sent, age, age of the denial or '', lifetime in ms, the rest\n"
+    "-- KEYS, ARGV: sent, then for each key what `learning` gives\n"
     + _DATE
     + """\
-local function later(other) return other > date and other <= now end
-if dated and (later(learnt) or later(denied)) then return 0 end
-local mark = ARGV[3] == '' and 0 or math.max(date + ARGV[2] - ARGV[3], 1)
-local dates = string.format('%016.0f%016.0f', math.max(date, 0), mark)
-redis.call('SET', KEYS[1], dates .. ARGV[5], 'PX', ARGV[4])
+for i, key in ipairs(KEYS) do
+  local given = ARGV[i + 1]
+  local date = sent - tonumber(string.sub(given, 1, 16))
+  local function later(other) return other and other > date and other <= now end
+  local learnt, denied = read(key)
+  if not later(learnt) and not later(denied) then
+    local mark = tonumber(string.sub(given, 17, 32))
+    if mark > 0 then mark = math.max(sent - mark + 1, 1) end
+    local dates = string.format('%016.0f%016.0f', math.max(date, 0), mark)
+    local lifetime = tonumber(string.sub(given, 33, 48))
+    redis.call('SET', key, dates .. string.sub(given, 49), 'PX', lifetime)
+  end
+end
 return 1
 """
 )
-"""Stores a record, unless what is there was learnt or denied later."""
+"""Stores records, unless what is there was learnt or denied later."""
 
 DENY = _script(
     "-- KEYS: one, ARGV: sent, age\n"
     + _DATE
     + """\
-if not dated or (learnt > date and learnt <= now) then return 0 end
+local date = sent - ARGV[2]
+local learnt, denied = read(KEYS[1])
+if not learnt or (learnt > date and learnt <= now) then return 0 end
 if denied > 0 and denied <= now then return 0 end
 redis.call('SETRANGE', KEYS[1], 16, string.format('%016.0f', math.max(date, 1)))
 return 1
@@ -104,6 +116,20 @@ return 1
 def micros(seconds: float) -> int:
     """An age in whole microseconds."""
     return int(min(seconds, _LONGEST_AGE) * 1_000_000)
+
+
+def learning(record: Record, lifetime: int) -> bytes | None:
+    """What `LEARN` takes for a record; None for a message that is too long to be one.
+
+    Args:
+        record: what is to be kept.
+        lifetime: milliseconds for which it is.
+    """
+    value = pack(record)
+    if value is None:
+        return None
+    denied = 0 if record.denied is None else micros(record.denied) + 1
+    return b"%016d%016d%016d" % (micros(record.age), denied, lifetime) + value
 
 
 def pack(record: Record) -> bytes | None:
