@@ -217,6 +217,23 @@ def test_a_store_that_hangs_adds_its_head_start_and_no_more():
     assert problem == "no answer within 50 ms"
 
 
+def test_what_is_asked_while_a_store_hangs_does_not_wait_for_it_again():
+    """The budget is spent once, be it in the middle of another look-up."""
+
+    async def main():
+        store = FakeStore(after=3600)
+        (b,) = upstreams(network_error(after=0.001))
+        r = resolver(b, store=store)
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(call(r))
+            await asyncio.sleep(0.03)
+            second = tasks.create_task(call(r, "other.example.com"))
+        await r.aclose()
+        return first.result().took, second.result().took, store.opened
+
+    assert run(main) == (50, 20, 1)
+
+
 def test_upstreams_that_fail_first_wait_for_the_store():
     async def main():
         store = FakeStore()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -29,6 +30,9 @@ BATCH = 500
 
 async def run(work: Callable[[], Awaitable[None]]) -> int:
     """Do one of the jobs below; gives the exit status."""
+    warnings = logging.StreamHandler()  # of a damaged file that was set aside
+    warnings.setFormatter(logging.Formatter("resolverkit store: %(message)s"))
+    logging.getLogger("resolverkit").addHandler(warnings)
     try:
         await work()
     except (ConfigurationError, dns.exception.DNSException) as error:
@@ -40,13 +44,18 @@ async def run(work: Callable[[], Awaitable[None]]) -> int:
     return DONE
 
 
+def _check_exists(store: Store) -> None:
+    scheme, _, path = store.name.partition("://")
+    if scheme == "sqlite" and not Path(path).exists():
+        raise StoreError(f"{path} does not exist")
+
+
 @asynccontextmanager
 async def _opened(url: str, *, new: bool = False) -> AsyncIterator[Store]:
-    """The store of a URL; a file that does not exist is made only if it may be `new`."""
+    """The store of a URL; where it may not be `new` no file is made."""
     store = config.store_of(url)
-    scheme, _, path = store.name.partition("://")
-    if scheme == "sqlite" and not new and not Path(path).exists():
-        raise StoreError(f"{path} does not exist")
+    if not new:
+        _check_exists(store)
     try:
         await store.open()
         yield store
