@@ -101,18 +101,19 @@ class Race(Pending):
     def _ask_next(self, now: float) -> None:
         child = self._pick()
         self.asked.append(child)
-        if child.health.retry_at is None:
+        if not self.probes and child.health.retry_at is None:
             asked = ask(child.upstream, self._question, self._ended)
             self._pending[asked] = (child, now)
         else:
-            self._ask_down(child, now)
+            self._ask_unless_probed(child, now)
         self._wait(child, now)
 
-    def _ask_down(self, child: Child, now: float) -> None:
-        """Ask one that is down, unless a probe has: never twice."""
+    def _ask_unless_probed(self, child: Child, now: float) -> None:
+        """Ask one that is down, or was when this began: a probe may have, and not twice."""
         started, asked = self.probes.get(child, (now, None))
         if asked is None:
-            child.health.probing(now)
+            if child.health.down:
+                child.health.probing(now)
             asked = ask(child.upstream, self._question, self._ended)
         else:
             listen(asked, self._ended)

@@ -685,6 +685,28 @@ def test_a_probe_is_not_a_second_question():
     assert run(main) == (Kind.DATA, 50, 1)
 
 
+def test_a_probe_is_not_a_second_question_though_its_server_is_up_again():
+    """It has answered another question before the race came to it."""
+
+    async def main():
+        a, b = upstreams(network_error(), GOOD)
+        group = Hedge([a, b], delay=None)
+        for _ in range(5):
+            await put(group)
+        assert group._children[0].health.down
+        await asyncio.sleep(5)
+        a.play(answer("192.0.2.1", after=0.5))
+        b.play(servfail(after=0.1))
+        a.asked.clear()
+        first = asyncio.ensure_future(put(group))
+        await asyncio.sleep(0.05)
+        group._children[0].health.heard()  # by another question
+        end, took = await first
+        return end.kind, took, len(a.asked)
+
+    assert run(main) == (Kind.DATA, 500, 1)
+
+
 def test_all_down_are_still_asked():
     async def main():
         a, b = upstreams(network_error(), network_error())
