@@ -94,6 +94,11 @@ class Behind:
         """Whether it is worth a look."""
         return not self._unread and self.store.may_have(key)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the store was opened, so that it may answer at once."""
+        return self._open
+
     def look_up(self, key: bytes, found: Found) -> None:
         """Have `found` called with what there is for `key`, within the budget."""
         self._wanted.setdefault(key, []).append(found)

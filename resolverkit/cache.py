@@ -346,7 +346,7 @@ class Cache(Memory):
         behind = self.behind
         if look and behind and question.cacheable and behind.may_have(question.key):
             flight.looking = True
-            self._head_starts.add(flight, now)
+            (self._head_starts if behind.is_open else self._openings).add(flight, now)
             behind.look_up(question.key, flight.looked_up)
         else:
             self._go_out(flight)
@@ -392,6 +392,7 @@ class Cache(Memory):
             return  # the upstreams were faster
         flight.looking = False
         self._head_starts.discard(flight)
+        self._openings.discard(flight)
         entry = None if record is None else self._check(record, flight.question)
         if entry is not None:
             self._offer(flight, entry)
@@ -584,6 +585,7 @@ class Cache(Memory):
         self._horizons.discard(flight)
         if flight.looking:
             self._head_starts.discard(flight)
+            self._openings.discard(flight)
         flight.asked = None
         waiters, flight.waiters = flight.waiters, []
         for waiter in waiters:
@@ -602,6 +604,7 @@ class Cache(Memory):
         self._patience = Deadlines(loop)
         self._horizons = Timeouts(loop, policy.RESOLUTION_DEADLINE, self._overdue)
         self._head_starts = Timeouts(loop, policy.HEAD_START, self._go_out)
+        self._openings = Timeouts(loop, policy.OPENING, self._go_out)
         if self.behind is not None:
             self.behind.bind(loop)
 
@@ -617,7 +620,7 @@ class Cache(Memory):
         if self._loop is not None:
             for table in (self._lifetimes, self._patience):
                 table.clear()
-            for times in (self._horizons, self._head_starts):
+            for times in (self._horizons, self._head_starts, self._openings):
                 times.clear()
 
     def reset_counts(self) -> None:

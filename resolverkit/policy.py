@@ -55,6 +55,8 @@ HOLD = 21_600.0
 """Seconds for which upstreams may deny a name before a holder of its data gives in."""
 HEAD_START = 0.005
 """Seconds that a store has to answer before the upstreams are asked as well."""
+OPENING = 0.1
+"""The same while it is still being opened."""
 
 _BLOCKS = frozenset(
     {15, 16, 17, 18}

@@ -189,14 +189,32 @@ def test_what_expired_is_looked_up_for_a_fresher_one():
 @pytest.mark.parametrize(("after", "out"), [(0.004, 4), (0.006, 5), (0.049, 5)])
 def test_the_upstreams_are_asked_beside_a_store_that_takes_5_ms(after, out):
     async def main():
-        store = FakeStore(after=after / 2)  # to open it, and to fetch
-        (b,) = upstreams(GOOD)
+        store = FakeStore()
+        (b,) = upstreams({"*": [GOOD]})
+        r = resolver(b, store=store)
+        await call(r, "first.example.com")  # opens it
+        store.after = after
+        got = await call(r)
+        await r.aclose()
+        return got, moments(b, WWW)[0] - 10
+
+    assert run(main) == (("192.0.2.1", "upstream", out + 10), out)
+
+
+def test_a_store_that_is_opened_has_100_ms_more():
+    """A new process finds what is fresh in a file without a packet."""
+
+    async def main():
+        store = FakeStore(budget=2)
+        await learnt(store)
+        store.after = 0.04
+        (b,) = upstreams(NEW)
         r = resolver(b, store=store)
         got = await call(r)
         await r.aclose()
         return got, moments(b)
 
-    assert run(main) == (("192.0.2.1", "upstream", out + 10), [out])
+    assert run(main) == (("192.0.2.1", "cache", 80), [])
 
 
 def test_a_store_that_hangs_adds_its_head_start_and_no_more():
@@ -212,7 +230,7 @@ def test_a_store_that_hangs_adds_its_head_start_and_no_more():
         return first, second, problem
 
     first, second, problem = run(main)
-    assert first == ("192.0.2.1", "upstream", 15)
+    assert first == ("192.0.2.1", "upstream", 60)  # its budget, to open it
     assert second == ("192.0.2.1", "upstream", 10)  # it counts as away now
     assert problem == "no answer within 50 ms"
 
@@ -231,7 +249,7 @@ def test_what_is_asked_while_a_store_hangs_does_not_wait_for_it_again():
         await r.aclose()
         return first.result().took, second.result().took, store.opened
 
-    assert run(main) == (50, 20, 1)
+    assert run(main) == (51, 21, 1)
 
 
 def test_upstreams_that_fail_first_wait_for_the_store():
@@ -246,7 +264,7 @@ def test_upstreams_that_fail_first_wait_for_the_store():
         await r.aclose()
         return got
 
-    assert run(main) == ("192.0.2.1", "stale", 40)
+    assert run(main) == ("192.0.2.1", "stale", 41)
 
 
 def test_upstreams_that_fail_fail_when_the_store_has_nothing():
@@ -259,7 +277,7 @@ def test_upstreams_that_fail_fail_when_the_store_has_nothing():
         return got
 
     got = run(main)
-    assert (got.what, got.took) == ("NoNameservers", 40)
+    assert (got.what, got.took) == ("NoNameservers", 41)
 
 
 def test_one_warning_for_each_change_of_state(caplog):

@@ -109,7 +109,7 @@ class Race(Pending):
         self._wait(child, now)
 
     def _ask_unless_probed(self, child: Child, now: float) -> None:
-        """Ask one that is down, or was when this began: a probe may have, and not twice."""
+        """Ask one that is or was down; not twice, for a probe may have done so."""
         started, asked = self.probes.get(child, (now, None))
         if asked is None:
             if child.health.down:
