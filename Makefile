@@ -89,7 +89,7 @@ $(STAMP): pyproject.toml
 	  { echo 'python -m venv failed; on Debian it comes with python3-venv' >&2; exit 1; }
 	@echo '*' > $(VENV)/.gitignore
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/python -m pip install -q -e '.[cli,testing,pin,speed,redis]' --group dev
+	@$(BIN)/python -m pip install -q -e '.[cli,testing,pin,speed,redis,server]' --group dev
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)

@@ -9,7 +9,9 @@ authoritative servers are gone, and reports which path answered::
     print(answer[0].address, answer.path)
 """
 
+import importlib
 import logging
+from typing import TYPE_CHECKING, Any
 
 from resolverkit.answer import Answer
 from resolverkit.default import (
@@ -52,6 +54,11 @@ from resolverkit.stats import Stats
 from resolverkit.survey import Survey
 from resolverkit.upstream import Store, Upstream
 
+if TYPE_CHECKING:
+    from resolverkit import blocking  # noqa: F401  it loads on first use
+    from resolverkit.integrations.socket import install
+    from resolverkit.integrations.streams import open_connection
+
 # Silent unless the program configures logging.
 logging.getLogger("resolverkit").addHandler(logging.NullHandler())
 
@@ -89,8 +96,26 @@ __all__ = [
     "canonical_name",
     "failover",
     "get_default_resolver",
+    "install",
+    "open_connection",
     "race",
     "resolve",
     "resolve_address",
     "resolve_name",
 ]
+
+_LAZY = {
+    "blocking": "resolverkit",
+    "install": "resolverkit.integrations.socket",
+    "open_connection": "resolverkit.integrations.streams",
+}
+"""What loads on first use, since most programs need none of it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _LAZY[name] == __name__:
+        return importlib.import_module(f"{__name__}.{name}")
+    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
+    return value

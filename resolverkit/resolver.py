@@ -18,7 +18,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
-from resolverkit import config, errors, special, wire
+from resolverkit import addrinfo, config, errors, special, wire
 from resolverkit.answer import Answer
 from resolverkit.behind import Behind
 from resolverkit.cache import Cache, Call, LifetimeOver, Served
@@ -612,6 +612,37 @@ class Resolver(dns.asyncresolver.Resolver):
             raise errors.NoAnswer(alone.path, response=alone.response)
         return answers
 
+    async def getaddrinfo(
+        self,
+        host: bytes | str | None,
+        port: bytes | str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002  socket.getaddrinfo's name for it
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[addrinfo.Found]:
+        """Find addresses to connect to, as `socket.getaddrinfo` and a loop's do.
+
+        The hosts file comes first, then the upstreams, A and AAAA at once, with the
+        search list; the order is that of RFC 6724.
+
+        Args:
+            host: a name, an address, or None for this machine.
+            port: a number, the name of a service, or None.
+            family: AF_INET or AF_INET6; 0 for both.
+            type: SOCK_STREAM, …; 0 for all.
+            proto: a protocol's number; 0 for all.
+            flags: socket's AI_… constants.
+
+        Returns:
+            Tuples of family, type, protocol, canonical name and socket address.
+
+        Raises:
+            socket.gaierror: as the system's; its cause is what `resolve` raised.
+        """
+        return await addrinfo.getaddrinfo(self, host, port, family, type, proto, flags)
+
     # --- lifetime --------------------------------------------------------------------
 
     def _bind(self, backend: Backend | None) -> Stack:
@@ -638,6 +669,20 @@ class Resolver(dns.asyncresolver.Resolver):
                 stack.retire()
             self._stack = stack = Stack(self, loop, self._store, *self._settings)
         return stack
+
+    def _inherit(self, other: Resolver) -> None:
+        """Go on with the cache and the store of a Resolver that had other options.
+
+        Its flights end where they began; it is not to be used any more.
+        """
+        for stack in (self._stack, other._stack):
+            if stack is not None:
+                stack.retire()
+        self._stack = other._stack = None
+        self._store = cache = other._store
+        cache.observer = self._reporter
+        cache.stale = self._stale
+        self._bind(None)  # whose end is the store's, even if nobody asks any more
 
     async def aclose(self) -> None:
         """Close connections and end flights; the cache stays. Idempotent."""

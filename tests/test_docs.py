@@ -28,7 +28,7 @@ import pytest
 from typer.main import get_command
 
 import resolverkit
-from resolverkit import policy, stack, testing
+from resolverkit import blocking, policy, server, stack, testing
 from resolverkit.cli.app import app
 from resolverkit.presets import PRESETS
 from resolverkit.testing import ScriptedUpstream, answer, nxdomain
@@ -97,8 +97,10 @@ def network(monkeypatch, tmp_path):
     resolv_conf = tmp_path / "resolv.conf"
     resolv_conf.write_text("nameserver 192.168.0.1\nsearch lan.example\n")
     monkeypatch.setattr(stack, "build", build)
-    defaults = resolverkit.Resolver.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "filename", str(resolv_conf))
+    for face in (resolverkit.Resolver, blocking.Resolver):
+        defaults = face.__init__.__kwdefaults__
+        monkeypatch.setitem(defaults, "filename", str(resolv_conf))
+    monkeypatch.setattr(blocking, "_default", None)
     default = sys.modules[resolverkit.get_default_resolver.__module__]
     monkeypatch.setattr(default, "_threads", threading.local())
     monkeypatch.chdir(tmp_path)
@@ -170,10 +172,13 @@ def test_every_document_can_be_found_from_the_readme():
 # --- reference -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [resolverkit, testing], ids=lambda m: m.__name__)
+@pytest.mark.parametrize(
+    "module", [resolverkit, blocking, server, testing], ids=lambda m: m.__name__
+)
 def test_every_public_name_is_in_the_reference(module):
     text = (ROOT / "docs/api.md").read_text("utf-8")
-    missing = [n for n in module.__all__ if not re.search(rf"`{n}\b", text)]
+    before = "blocking." if module is blocking else ""
+    missing = [n for n in module.__all__ if not re.search(rf"`{before}{n}\b", text)]
     assert not missing
 
 
@@ -183,12 +188,16 @@ def test_every_public_name_is_in_the_reference(module):
         resolverkit.Resolver,
         resolverkit.Resolver.resolve,
         resolverkit.Resolver.survey,
+        resolverkit.Resolver.getaddrinfo,
+        resolverkit.install,
+        resolverkit.open_connection,
         resolverkit.Hedge,
         resolverkit.Quorum,
         resolverkit.StalePolicy,
         testing.ScriptedUpstream,
         testing.LabUpstream,
         testing.Authority,
+        server.Server,
         testing.Fault,
         testing.answer,
         testing.nxdomain,

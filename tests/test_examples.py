@@ -55,6 +55,12 @@ PRINTED = {
         r"after +resolverkit, hold +100% of .+",
         r"limits: RFC 8767 takes a denial as a refresh, .+",
     ],
+    "stub_resolver": [
+        r"ready at 127\.0\.0\.1:\d+",
+        r"www\.example\.com\. 60 IN A 192\.0\.2\.10 \(.+upstream: udp://.+ ms.*\)",
+        r"www\.example\.com\. (60|59) IN A 192\.0\.2\.10 \(.+cache, \d s old: .+\)",
+        r"2 queries over UDP",
+    ],
     "custom_upstream": [
         r"printer\.example\.com: 192\.0\.2\.99",
         r"  upstream: table \(this program\) in 0\.0 ms",

@@ -1,0 +1,167 @@
+"""Where a server listens: addresses as they are written, and their sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import socket
+from typing import NamedTuple
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.server.tcp import BACKLOG
+
+PORT, TLS_PORT = 53, 853
+"""Default ports (RFC 1035 section 4.2, RFC 7858 section 3.1)."""
+_PORT_TRIES = 20  # for one that is free for UDP and TCP
+_FIRST = 3  # descriptor that systemd hands over (sd_listen_fds(3))
+
+
+class Address(NamedTuple):
+    """An address to listen at; `str()` is as users write it."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return (
+            f"[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"{self.host}:{self.port}"
+        )
+
+    @property
+    def loopback(self) -> bool:
+        """Whether nobody but this machine can reach it."""
+        return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Of its sockets."""
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+
+def parse(text: str, port: int = PORT) -> Address:
+    """An address with or without a port: ``127.0.0.1:5353``, ``[::1]``.
+
+    Raises:
+        ConfigurationError: it is none, or stands for all addresses.
+    """
+    host, given = text, ""
+    if text.startswith("["):
+        host, end, given = text[1:].partition("]")
+        given = given.removeprefix(":") if end else "none"
+    elif text.count(":") == 1:
+        host, _, given = text.partition(":")
+    try:
+        address = ipaddress.ip_address(host)
+        number = int(given) if given else port
+    except ValueError:
+        address, number = None, -1
+    if address is None or not 0 <= number <= 65_535:
+        raise ConfigurationError(
+            f"listen {text!r}: allowed are 127.0.0.1, 127.0.0.1:5353, [::1]:5353"
+        )
+    if address.is_unspecified:
+        # A datagram's reply has to leave from the address that the query came to.
+        raise ConfigurationError(
+            f"listen {text!r}: name the addresses one by one, as a reply has to come "
+            "from the address that was asked"
+        )
+    return Address(host, number)
+
+
+class Sockets(NamedTuple):
+    """A pair at one address: for datagrams (where that is not TLS) and connections."""
+
+    address: Address
+    udp: socket.socket | None
+    tcp: socket.socket | None
+    tls: bool = False
+
+    def close(self) -> None:
+        """Let go of both."""
+        for sock in (self.udp, self.tcp):
+            if sock is not None:
+                sock.close()
+
+
+def bind(address: Address, *, tls: bool = False, shared: bool = False) -> Sockets:
+    """Sockets at an address; port 0 takes one that is free for both.
+
+    Args:
+        address: where.
+        tls: for connections alone.
+        shared: other processes will listen there as well.
+
+    Raises:
+        OSError: it is taken, or not an address of this machine.
+    """
+    for attempt in range(1, _PORT_TRIES + 1):
+        tcp = _bound(address, socket.SOCK_STREAM, shared=shared)
+        actual = Address(address.host, tcp.getsockname()[1])
+        try:
+            tcp.listen(BACKLOG)
+            udp = None if tls else _bound(actual, socket.SOCK_DGRAM, shared=shared)
+        except OSError:
+            tcp.close()
+            if address.port or attempt == _PORT_TRIES:
+                raise
+        else:
+            return Sockets(actual, udp, tcp, tls)
+    raise AssertionError
+
+
+def _bound(address: Address, kind: socket.SocketKind, *, shared: bool) -> socket.socket:
+    sock = socket.socket(address.family, kind)
+    try:
+        if address.family is socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if kind is socket.SOCK_STREAM and os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind((address.host, address.port))
+    except OSError as error:
+        sock.close()
+        raise OSError(
+            error.errno, f"cannot listen at {address}: {error.strerror}"
+        ) from None
+    return sock
+
+
+def inherited(environ: dict[str, str] | os._Environ[str]) -> list[Sockets]:
+    """The sockets that systemd has opened for this process (sd_listen_fds(3)).
+
+    One that is named ``tls`` (``FileDescriptorName=``) is for DNS over TLS. Variables
+    that tell of them are taken out of `environ`.
+
+    Raises:
+        ConfigurationError: one of them is no socket that DNS comes over.
+    """
+    pid, count = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    if pid != str(os.getpid()) or not count.isdecimal():
+        return []
+    found = []
+    for i in range(int(count)):
+        os.set_inheritable(_FIRST + i, False)
+        with contextlib.suppress(OSError):
+            found.append(_adopt(_FIRST + i, names[i] if i < len(names) else ""))
+            continue
+        raise ConfigurationError(f"descriptor {_FIRST + i} of LISTEN_FDS is no socket")
+    return found
+
+
+def _adopt(descriptor: int, name: str) -> Sockets:
+    sock = socket.socket(fileno=descriptor)
+    if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        raise ConfigurationError(f"descriptor {descriptor} is not for IPv4 or IPv6")
+    address = parse(_written(sock.getsockname()))
+    if sock.type == socket.SOCK_DGRAM:
+        return Sockets(address, sock, None)
+    return Sockets(address, None, sock, tls=name == "tls")
+
+
+def _written(name: tuple[str, int]) -> str:
+    return f"[{name[0]}]:{name[1]}"

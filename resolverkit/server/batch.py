@@ -1,0 +1,137 @@
+"""Many datagrams with one system call, where the system has recvmmsg and sendmmsg.
+
+Each slot of one buffer takes a query, with the address that it came from, and then the
+reply, which goes back there. What the kernel is told of that (an array of mmsghdr, see
+recvmmsg(2)) is laid out once; in between only lengths change.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SLOTS = 64
+"""Datagrams at one call."""
+SLOT = 1408
+"""Octets of the largest query that is read, and more than the largest reply has."""
+
+_NAME = 28  # octets of a sockaddr_in6, the longest that comes
+_HEADER = struct.Struct("PIxxxxPNPNixxxxIxxxx")  # mmsghdr on 64-bit Linux
+_VECTOR = struct.Struct("PN")  # iovec
+_DONTWAIT = 0x40
+_WORDS = _HEADER.size // 4  # of a header, in units of its fields
+_LENGTH = 14  # where msg_len stands in these
+
+_LAID_OUT = _HEADER.size == 64 and ctypes.sizeof(ctypes.c_void_p) == 8
+
+
+def _libc() -> Any:
+    """The C library; None where it lacks the calls or lays them out otherwise."""
+    if sys.platform != "linux" or not _LAID_OUT:
+        return None
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "recvmmsg") or not hasattr(libc, "sendmmsg"):
+        return None
+    return libc
+
+
+_LIBC = _libc()
+AVAILABLE = _LIBC is not None
+"""Whether there is such a thing here."""
+
+
+class Batch:
+    """Datagrams of one socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._descriptor = sock.fileno()
+        self._family = sock.family
+        buffer = bytearray(SLOTS * SLOT)
+        self._names = bytearray(SLOTS * _NAME)
+        headers, vectors = bytearray(SLOTS * _HEADER.size), bytearray(SLOTS * 16)
+        base, names, iov, first = map(_address, (buffer, self._names, vectors, headers))
+        for i in range(SLOTS):
+            _VECTOR.pack_into(vectors, i * 16, base + i * SLOT, SLOT)
+            _HEADER.pack_into(
+                headers,
+                i * _HEADER.size,
+                names + i * _NAME,
+                _NAME,
+                iov + i * 16,
+                1,
+                0,
+                0,
+                0,
+                0,
+            )
+        self._data = memoryview(buffer)
+        self._places = [(i * SLOT, i * _WORDS + _LENGTH) for i in range(SLOTS)]
+        self._vectors = memoryview(vectors)
+        self._empty = bytes(vectors)
+        self._sizes = self._vectors.cast("Q")
+        self._words = memoryview(headers).cast("I")
+        self._first = first
+        self._kept = headers, vectors, buffer  # where the kernel was told they are
+
+    def receive(self) -> list[bytes]:
+        """What is there, at most as many as there are slots."""
+        self._vectors[:] = self._empty
+        count = _LIBC.recvmmsg(
+            self._descriptor, ctypes.c_void_p(self._first), SLOTS, _DONTWAIT, None
+        )
+        data, words = self._data, self._words
+        return [
+            bytes(data[at : at + words[length]])
+            for at, length in self._places[: max(count, 0)]
+        ]
+
+    def client(self, slot: int) -> Any:
+        """Where it came from, as `socket.recvfrom` says it."""
+        at = slot * _NAME
+        port = int.from_bytes(self._names[at + 2 : at + 4], "big")
+        if self._family == socket.AF_INET:
+            packed = bytes(self._names[at + 4 : at + 8])
+            return socket.inet_ntop(socket.AF_INET, packed), port
+        packed = bytes(self._names[at + 8 : at + 24])
+        flow, scope = struct.unpack_from("=4xI16xI", self._names, at)
+        host = socket.inet_ntop(socket.AF_INET6, packed)
+        return host, port, socket.ntohl(flow), scope
+
+    def send(self, replies: Sequence[bytes | None]) -> int:
+        """Send replies to what was received last; None for those that have none yet.
+
+        Returns:
+            How many the system did not take.
+        """
+        data, sizes = self._data, self._sizes
+        start = unsent = 0
+        for i, reply in enumerate(replies):
+            if reply is None:
+                unsent += self._send(start, i)
+                start = i + 1
+                continue
+            size = len(reply)
+            data[i * SLOT : i * SLOT + size] = reply
+            sizes[i * 2 + 1] = size
+        return unsent + self._send(start, len(replies))
+
+    def _send(self, start: int, stop: int) -> int:
+        unsent = 0
+        while start < stop:
+            first = ctypes.c_void_p(self._first + start * _HEADER.size)
+            count = _LIBC.sendmmsg(self._descriptor, first, stop - start, _DONTWAIT)
+            if count <= 0:  # the first of them cannot be sent
+                unsent += 1
+                count = 1
+            start += count
+        return unsent
+
+
+def _address(buffer: bytearray) -> int:
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))

@@ -1,0 +1,129 @@
+"""The HTTP that a process speaks beside DNS: its page, and DNS over HTTPS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.server import addresses
+from resolverkit.transports.url import UpstreamURL
+
+if TYPE_CHECKING:
+    from resolverkit.resolver import Resolver
+    from resolverkit.server.addresses import Address
+    from resolverkit.server.http import HttpFace
+    from resolverkit.server.settings import Settings
+    from resolverkit.server.stub import Server
+    from resolverkit.server.watch import Watch
+
+HTTP_PORT, HTTPS_PORT = 8053, 443
+"""Default ports of the page, and of DNS over HTTPS (RFC 8484 section 8.1)."""
+
+
+class Faces:
+    """All that a Server's settings say of HTTP; aiohttp is loaded if that is something.
+
+    Args:
+        settings: where to listen, and the certificate.
+        server: who answers; it has started.
+        watch: the hook of its Resolvers, where there is to be a page.
+    """
+
+    def __init__(self, settings: Settings, server: Server, watch: Watch | None) -> None:
+        self._settings = settings
+        self._server = server
+        self._watch = watch
+        self._page: HttpFace | None = None
+        self._dns: list[HttpFace] = []
+
+    @property
+    def page(self) -> str | None:
+        """The URL of the page."""
+        return None if self._page is None else f"http://{self._page.address}"
+
+    @property
+    def https(self) -> list[str]:
+        """Where it listens for DNS over HTTPS."""
+        return [str(face.address) for face in self._dns]
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _start(self) -> None:
+        settings = self._settings
+        if settings.http is None and not settings.listen_https:
+            return
+        from resolverkit.server.http import HttpFace  # noqa: PLC0415 - needs aiohttp
+
+        limit = settings.max_connections
+        if settings.http is not None:
+            self._page = HttpFace(self._server, self._watch, max_connections=limit)
+            await self._page.start(settings.http)
+        for listen in settings.listen_https:
+            face = HttpFace(self._server, max_connections=limit)
+            self._dns.append(face)
+            await face.start(
+                listen, tls_cert=settings.tls_cert, tls_key=settings.tls_key
+            )
+        self.check_upstreams(self._server.resolver)
+
+    async def aclose(self) -> None:
+        """End every request, and let go of the sockets. Idempotent."""
+        for face in (*self._dns, *([] if self._page is None else [self._page])):
+            await face.aclose()
+
+    def load_certificate(self) -> None:
+        """Read the certificate again.
+
+        Raises:
+            ConfigurationError: it cannot be used.
+        """
+        for face in self._dns:
+            face.load_certificate()
+
+    def check_upstreams(self, resolver: Resolver) -> None:
+        """Raise ConfigurationError where an upstream is one of these listeners."""
+        own = {
+            (face.address.host, face.address.port) for face in self._dns if face.address
+        }
+        stack = resolver._bind(None)
+        views = [stack._default, stack._private, *(view for _, view in stack._routes)]
+        for member in (member for view in views for member in view.members):
+            if isinstance(member, UpstreamURL) and (member.address, member.port) in own:
+                raise ConfigurationError(
+                    f"upstream {member.text!r} is this server itself; name others in "
+                    "its place (--upstream)"
+                )
+
+
+def check(settings: Settings) -> None:
+    """Raise ConfigurationError for what could not be listened at."""
+    wanted = [addresses.parse(text, HTTPS_PORT) for text in settings.listen_https]
+    if wanted and settings.tls_cert is None:
+        raise ConfigurationError("listen_https needs tls_cert (and tls_key)")
+    if settings.http is not None:
+        wanted.append(addresses.parse(settings.http, HTTP_PORT))
+    if wanted and settings.workers > 1:
+        raise ConfigurationError(
+            f"workers={settings.workers}: http and listen_https allow 1, for what they "
+            "show and share is one process's"
+        )
+    for address in wanted:
+        guard(address, allowed=bool(settings.allow))
+
+
+def guard(address: Address, *, allowed: bool) -> None:
+    """Raise ConfigurationError where others can reach it, and nobody may ask."""
+    if not address.loopback and not allowed:
+        raise ConfigurationError(
+            f"'{address}': others than this machine can reach it; say who may ask, "
+            "with allow=['192.168.0.0/16'] (--allow NETWORK)"
+        )

@@ -1,0 +1,153 @@
+"""Replies that were given before, ready to be given again.
+
+A query is looked up as it came, without its id: flags, question and OPT together say
+which reply it gets. What is found is the whole reply but for its id, as the slow path
+made it for the same entry in the same second; it holds until a TTL counts down, the
+entry is to be refreshed, or is not the cache's word any more. Everything else takes the
+slow path, which prepares the next one.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from resolverkit.server import reply as replies
+
+if TYPE_CHECKING:
+    from resolverkit.memory import Entry
+    from resolverkit.model import Reply
+    from resolverkit.resolver import Resolver
+    from resolverkit.server.counts import ServerStats
+    from resolverkit.server.query import Over, Query
+
+MAX_PREPARED = 16_384
+"""Replies that are kept ready, some 600 bytes each; the oldest give way."""
+
+
+class _Prepared:
+    """One reply to one form of a question."""
+
+    __slots__ = (
+        "at", "denial", "entry", "over", "query", "reply", "tail", "ttls", "until",
+    )  # fmt: skip
+
+    def __init__(self, query: Query, over: Over, entry: Entry) -> None:
+        self.query = query
+        self.over = over
+        self.entry = entry
+        self.reply: Reply = entry.reply
+        self.denial = entry.reply.denial
+        self.tail = b""  # all but the id
+        self.at: list[int] = []  # where TTLs stand in it
+        self.ttls: list[int] = []  # what they were when the entry was learnt
+        self.until = 0.0  # on the cache's clock: when a TTL counts down
+
+
+class FastPath:
+    """Prepared replies, by the bytes of their queries.
+
+    Args:
+        resolver: whose entries they are made from.
+        stats: where it counts.
+    """
+
+    def __init__(self, resolver: Resolver, stats: ServerStats) -> None:
+        self._resolver = resolver
+        self._memory = resolver._store
+        self._stats = stats
+        self._made_for = resolver._hot
+        self._table: dict[bytes, _Prepared] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def check(self) -> None:
+        """Forget everything when options of the Resolver have changed since."""
+        if self._made_for is not self._resolver._hot:
+            self._made_for = self._resolver._hot
+            self._table.clear()
+
+    def reply(self, data: bytes, now: float) -> bytes | None:
+        """The reply to a message, if it is at hand.
+
+        Args:
+            data: the message as it came.
+            now: the time on the cache's clock, seconds.
+        """
+        prepared = self._table.get(data[2:])
+        if prepared is None:
+            return self._as_spelled(data, now)
+        entry = prepared.entry
+        if entry.refresh_at <= now or entry.reply is not prepared.reply:
+            return None
+        if prepared.denial and self._memory.find(entry.question) is not entry:
+            return None
+        if prepared.until <= now:
+            self._count_down(prepared, now)
+        entry.used = True
+        self._memory.hits += 1
+        self._stats.fast += 1
+        return data[:2] + prepared.tail
+
+    def _as_spelled(self, data: bytes, now: float) -> bytes | None:
+        """The same for a name that is not in lower case, which is given back as is."""
+        end = 12
+        size = len(data)
+        while end < size and data[end]:
+            end += 1 + data[end]
+        lowered = data[12:end].lower()
+        if lowered == data[12:end]:
+            return None
+        reply = self.reply(data[:12] + lowered + data[end:], now)
+        if reply is None:
+            return None
+        return reply[:12] + data[12:end] + reply[end:]
+
+    def prepare(self, query: Query, over: Over, entry: Entry) -> bytes:
+        """Make the reply from a fresh entry, and keep it for those who ask the same.
+
+        Args:
+            query: without options of its own.
+            over: how it came.
+            entry: what the cache has just answered it with.
+        """
+        data = query.data
+        lowered = data[12 : query.end - 4].lower()
+        plain = data[:12] + lowered + data[query.end - 4 :]
+        prepared = _Prepared(query._replace(data=plain), over, entry)
+        now = self._memory.clock()
+        self._make(prepared, now)
+        if now < entry.refresh_at:
+            self._keep(plain[2:], prepared)
+        tail = prepared.tail[10 + len(lowered) :]
+        return data[:2] + prepared.tail[:10] + data[12 : query.end - 4] + tail
+
+    def _keep(self, key: bytes, prepared: _Prepared) -> None:
+        if len(self._table) >= MAX_PREPARED and key not in self._table:
+            # A tenth at once: to find the first key of a dict whose front was deleted
+            # costs as much as all that was deleted.
+            for old in list(islice(self._table, MAX_PREPARED // 10)):
+                del self._table[old]
+        self._table[key] = prepared
+
+    def _make(self, prepared: _Prepared, now: float) -> None:
+        entry = prepared.entry
+        age = now - entry.learnt
+        ede = replies.passed_on(entry.reply.winner)
+        made = replies.fresh(prepared.query, prepared.over, entry.reply, age, ede)
+        prepared.tail = made[2:]
+        prepared.until = entry.learnt + int(age) + 1
+        records = replies.records_of(entry.reply.wire, prepared.query.end)
+        kept = replies.count(made) - prepared.query.edns  # some may not have fitted
+        start = prepared.query.end - 2
+        prepared.at = [start + at for at in records.ttls[:kept]]
+        prepared.ttls = replies.full_ttls(records, entry.reply)[:kept]
+
+    def _count_down(self, prepared: _Prepared, now: float) -> None:
+        """A second has passed."""
+        age = int(now - prepared.entry.learnt)
+        prepared.tail = replies.count_down(
+            prepared.tail, prepared.at, prepared.ttls, age
+        )
+        prepared.until = prepared.entry.learnt + age + 1

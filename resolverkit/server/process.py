@@ -1,0 +1,128 @@
+"""One process that serves: signals, reloading, draining."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import TYPE_CHECKING, TypeAlias
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.resolver import suspend_clock
+from resolverkit.server.faces import Faces
+from resolverkit.server.notify import notify, reloading
+from resolverkit.server.watch import Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+    from typing import Any
+
+    from resolverkit.server.addresses import Sockets
+    from resolverkit.server.settings import Settings
+    from resolverkit.server.stub import Server
+
+_log = logging.getLogger("resolverkit.server")
+
+Reader: TypeAlias = "Callable[[], Settings]"
+"""Reads the settings, again at each call."""
+
+
+class Process:
+    """Serves until it is told to end.
+
+    Args:
+        settings: what to begin with.
+        read: gives what is to hold after SIGHUP.
+        sockets: that are bound already.
+        ready: called once with the server and its HTTP, when it answers.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        read: Reader,
+        sockets: Sequence[Sockets] | None,
+        ready: Callable[[Server, Faces], None],
+    ) -> None:
+        self._settings = settings
+        self._read = read
+        self._sockets = sockets
+        self._ready = ready
+        self._watch = None if settings.http is None else Watch(suspend_clock())
+
+    async def run(self) -> None:
+        """Serve; SIGTERM and SIGINT end it, SIGHUP has it read its settings again.
+
+        Raises:
+            ConfigurationError: the settings cannot be used.
+            OSError: an address is taken.
+        """
+        self._end = asyncio.Event()
+        resolver = self._settings.resolver(self._watch)
+        try:
+            server = self._settings.server(resolver, self._sockets)
+            async with server, Faces(self._settings, server, self._watch) as faces:
+                with self._signals(server, faces):
+                    self._ready(server, faces)
+                    await self._end.wait()
+                    notify("STOPPING=1")
+                    await server.drain()
+            resolver = server.resolver
+        finally:
+            await resolver.aclose()
+
+    @contextlib.contextmanager
+    def _signals(self, server: Server, faces: Faces) -> Any:
+        """Handle signals meanwhile."""
+        loop = asyncio.get_running_loop()
+        reload = getattr(signal, "SIGHUP", None)
+        handled = [signal.SIGTERM, signal.SIGINT]
+        try:
+            for number in handled:
+                loop.add_signal_handler(number, self._end.set)
+            if reload is not None:
+                loop.add_signal_handler(reload, self.reload, server, faces)
+                handled.append(reload)
+        except NotImplementedError:  # Windows: Ctrl-C ends the loop
+            handled = []
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    def reload(self, server: Server, faces: Faces) -> None:
+        """Take in the settings as they are now; if they are wrong, go on as before."""
+        reloading()
+        try:
+            newer = self._read()
+            fixed = self._settings.needs_restart(newer)
+            if fixed:
+                _log.warning("changed, but not before a restart: %s", ", ".join(fixed))
+            resolver = newer.resolver(self._watch)
+            faces.check_upstreams(resolver)
+            faces.load_certificate()
+            server.change(
+                resolver,
+                allow=newer.allow,
+                rate_limit=newer.rate_limit,
+                explain=newer.explain,
+            )
+        except (ConfigurationError, OSError) as error:
+            _log.error("not reloaded: %s", error)
+        else:
+            _log.info("reloaded")
+        notify("READY=1")
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where that is installed, on asyncio's loop elsewhere."""
+    try:
+        import uvloop  # noqa: PLC0415 - an extra
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)

@@ -1,0 +1,241 @@
+"""What a client asks: bytes in, a checked `Query`, a ready refusal, or nothing out.
+
+Pure. Any bytes give one of the three and never an exception. Silence is for what must
+not be answered: responses (or two servers would talk for ever) and what is too short to
+have a header. All else gets an answer, for silence would look like loss (RFC 8906).
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from resolverkit.model import Ede
+
+UDP_PAYLOAD = 1232
+"""Octets of the largest datagram that is sent (RFC 9715 appendix A, Flag Day 2020)."""
+NO_EDNS_PAYLOAD = 512
+"""Octets for clients without EDNS (RFC 1035 section 4.2.1)."""
+IDLE = 30.0
+"""Seconds after which an idle connection is closed, as told by RFC 7828's option."""
+
+FORMERR, NOTIMP, REFUSED, BADVERS = 1, 4, 5, 16
+_IN, _ANY_CLASS = 1, 255
+_OPT, _ANY = 41, 255
+_META = range(128, 256)
+"""Types that ask for no data (RFC 6895 section 3.1): zone transfers, TKEY, TSIG."""
+_KEEPALIVE, _PADDING, _EDE = 11, 12, 15
+_NOT_AUTHORITATIVE = 20
+
+_counts = struct.Struct("!HHHH").unpack_from
+_pair = struct.Struct("!HH").unpack_from
+_opt = struct.Struct("!HHBBHH")
+
+
+class Over(enum.Enum):
+    """How a query came, and its reply goes.
+
+    Attributes:
+        datagram: replies have to fit, and nobody knows who asks.
+        encrypted: padding makes sense (RFC 8467 section 4.1).
+    """
+
+    UDP = "udp"
+    TCP = "tcp"
+    TLS = "tls"
+    HTTPS = "https"
+
+    def __init__(self, text: str) -> None:
+        self.datagram = text == "udp"
+        self.encrypted = text in {"tls", "https"}
+        self.keeps_alive = text in {"tcp", "tls"}  # RFC 7828 section 3.2: not UDP
+
+
+class Query(NamedTuple):
+    """One question of one client.
+
+    Attributes:
+        data: the message as it came.
+        end: where its question section ends.
+        name: the lower-cased wire name.
+        rdtype: the type.
+        rdclass: the class.
+        edns: it has an OPT record, and so has its reply (RFC 6891 section 6.1.1).
+        size: octets that the client takes in one datagram.
+        do: DNSSEC records are wanted (RFC 3225).
+        plain: there is no EDNS option in it, so that others will ask the same.
+        padding: the reply may be padded (RFC 7830 section 4).
+        keepalive: the client asks how long it may be idle (RFC 7828).
+    """
+
+    data: bytes
+    end: int
+    name: bytes
+    rdtype: int
+    rdclass: int = _IN
+    edns: bool = False
+    size: int = NO_EDNS_PAYLOAD
+    do: bool = False
+    plain: bool = True
+    padding: bool = False
+    keepalive: bool = False
+
+    @property
+    def rd(self) -> bool:
+        """Recursion desired."""
+        return bool(self.data[2] & 1)
+
+    @property
+    def cd(self) -> bool:
+        """Checking disabled (RFC 4035 section 3.2.2)."""
+        return bool(self.data[3] & 0x10)
+
+    @property
+    def wants_ad(self) -> bool:
+        """AD is for those who ask with DO or AD (RFC 6840 sections 5.7 and 5.8)."""
+        return self.do or bool(self.data[3] & 0x20)
+
+    def limit(self, over: Over) -> int:
+        """Octets that the reply may have."""
+        return min(self.size, UDP_PAYLOAD) if over.datagram else 65_535
+
+
+def read_query(data: bytes) -> Query | bytes | None:
+    """Check a client's message.
+
+    Returns:
+        The query; or the reply that refuses it; or None where nothing is to be said.
+    """
+    if len(data) < 12 or data[2] & 0x80:
+        return None
+    if data[2] & 0x78:  # RFC 8906 section 3.1.4
+        return _refusal(data, NOTIMP)
+    try:
+        query = _read(data)
+    except (IndexError, struct.error, _Malformed):
+        return _refusal(data, FORMERR)
+    if isinstance(query, Query):
+        return _refuse(query) or query
+    return query
+
+
+class _Malformed(Exception):
+    """The message breaks a rule of its format."""
+
+
+def _read(data: bytes) -> Query | bytes:
+    questions, answers, authorities, additional = _counts(data, 4)
+    if questions != 1 or answers or authorities:  # RFC 9619 section 4
+        raise _Malformed
+    end = _skip_name(data, 12)
+    rdtype, rdclass = _pair(data, end)
+    query = Query(data, end + 4, data[12:end].lower(), rdtype, rdclass)
+    pos = query.end
+    for _ in range(additional):
+        owner, pos = pos, _skip_name(data, pos)
+        kind, size, _, version, flags, length = _opt.unpack_from(data, pos)
+        pos += 10 + length
+        if pos > len(data):
+            raise _Malformed
+        if kind != _OPT:
+            continue
+        if data[owner] or query.edns:  # RFC 6891 section 6.1.1: one, at the root
+            raise _Malformed
+        if version:
+            return _refusal(data, BADVERS, data[12 : query.end], edns=True)
+        options = _options(data, pos - length, pos)
+        query = query._replace(
+            edns=True,
+            size=max(size, NO_EDNS_PAYLOAD),  # RFC 6891 section 6.2.3
+            do=bool(flags & 0x8000),
+            plain=not options,
+            padding=_PADDING in options,
+            keepalive=_KEEPALIVE in options,
+        )
+    if pos != len(data):
+        raise _Malformed
+    return query._replace(plain=False) if additional > query.edns else query
+
+
+def _skip_name(data: bytes, pos: int) -> int:
+    """The end of a name; queries have no pointers, for there is nothing before it."""
+    start = pos
+    while length := data[pos]:
+        if length > 63:
+            raise _Malformed
+        pos += 1 + length
+    if pos - start >= 255:
+        raise _Malformed
+    return pos + 1
+
+
+def _options(data: bytes, pos: int, end: int) -> frozenset[int]:
+    """The codes of a query's EDNS options; what they are not known for is ignored."""
+    codes = set()
+    while pos < end:
+        code, length = _pair(data, pos)
+        codes.add(code)
+        pos += 4 + length
+    if pos != end:
+        raise _Malformed
+    return frozenset(codes)
+
+
+def _refuse(query: Query) -> bytes | None:
+    """The reply to what is not answered here, whoever asks."""
+    if query.rdtype == _OPT:
+        return _refusal(
+            query.data, FORMERR, query.data[12 : query.end], edns=query.edns
+        )
+    transfers = query.rdtype in _META and query.rdtype != _ANY
+    if transfers or query.rdclass != _IN:  # CHAOS version.bind is nobody's business
+        return refused(query)
+    return None
+
+
+def refused(query: Query, ede: Ede | None = None) -> bytes:
+    """REFUSED, with an extended error where the client can take one."""
+    asked = query.data[12 : query.end]
+    return _refusal(query.data, REFUSED, asked, edns=query.edns, do=query.do, ede=ede)
+
+
+def not_recursive(query: Query) -> bytes:
+    """What is said where recursion is not desired, and nothing is known.
+
+    RFC 8914 section 4.21 names the error for a resolver that gets RD=0.
+    """
+    return refused(query, (_NOT_AUTHORITATIVE, "recursion is not desired"))
+
+
+def _refusal(
+    data: bytes,
+    rcode: int,
+    asked: bytes = b"",
+    *,
+    edns: bool = False,
+    do: bool = False,
+    ede: Ede | None = None,
+) -> bytes:
+    """A reply without records. Opcode, RD and CD are the query's (RFC 1035, 4035)."""
+    flags = bytes((0x80 | data[2] & 0x79, 0x80 | data[3] & 0x10 | rcode & 15))
+    counts = struct.pack("!HHHH", bool(asked), 0, 0, edns)
+    tail = opt(rcode, do=do, options=ede_option(ede) if ede else b"") if edns else b""
+    return data[:2] + flags + counts + asked + tail
+
+
+def opt(rcode: int, *, do: bool, options: bytes) -> bytes:
+    """Our OPT record (RFC 6891 section 6.1.2); DO is copied (RFC 3225 section 3)."""
+    return (
+        b"\0"
+        + _opt.pack(_OPT, UDP_PAYLOAD, rcode >> 4, 0, do << 15, len(options))
+        + options
+    )
+
+
+def ede_option(ede: Ede) -> bytes:
+    """An extended DNS error as an EDNS option (RFC 8914 section 2)."""
+    code, text = ede
+    extra = text.encode("utf-8", "replace")
+    return struct.pack("!HHH", _EDE, 2 + len(extra), code) + extra

@@ -1,0 +1,174 @@
+"""Connections: DNS over TCP (RFC 7766) and over TLS (RFC 7858).
+
+Queries are answered as soon as that can be, out of order, and any number of them may
+follow each other. What a client can occupy is bounded: connections in all, queries of
+one connection that wait, octets of a query, and the time that it may be idle, take to
+send a query, or take to read its replies. When all connections are taken, the one that
+has been idle for the longest gives way (RFC 7766 section 6.2.3).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from resolverkit.server.connection import PATIENCE, Connection
+from resolverkit.server.query import Over
+
+if TYPE_CHECKING:
+    import ssl
+
+    from resolverkit.server.access import Access
+    from resolverkit.server.responder import Responder
+
+MAX_CONNECTIONS = 1000
+"""Connections of one listener; each is a descriptor and some 3 kB."""
+BACKLOG = 1024
+"""Connections that the system keeps until they are accepted."""
+
+_SWEEP = 1.0  # seconds between two looks for those who are overdue
+_ACCEPT = 64  # connections at one wake-up
+_PAUSE = 0.2  # seconds without accepting, when no descriptor is left
+
+_log = logging.getLogger("resolverkit.server")
+
+
+class TcpListener:
+    """One listening socket, and its connections.
+
+    Args:
+        sock: bound and listening; it belongs to the listener from now on.
+        responder: who answers.
+        access: who may ask; None where only this machine can.
+        context: for TLS.
+        max_connections: that may be open at a time.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        access: Access | None,
+        context: ssl.SSLContext | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        self.socket = sock
+        self.access = access
+        self.responder = responder
+        self.over = Over.TCP if context is None else Over.TLS
+        self.connections: dict[Connection, None] = {}  # the longest unheard first
+        self._context = context
+        self._max = max_connections
+        self._joining: dict[asyncio.Task[None], socket.socket] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._acceptor: asyncio.Task[None] | None = None
+        sock.setblocking(False)
+
+    def start(self) -> None:
+        """Begin to accept."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            self._loop.add_reader(self.socket, self._accept)
+        except NotImplementedError:  # the proactor loop of Windows
+            self._acceptor = self._loop.create_task(self._accept_for_ever())
+        self._timer = self._loop.call_later(_SWEEP, self._sweep)
+
+    def pause(self) -> None:
+        """Accept nobody else, and read nothing more; what was asked is answered."""
+        if self._acceptor is not None:
+            self._acceptor.cancel()
+        elif self.socket.fileno() >= 0:
+            self._loop.remove_reader(self.socket)
+        for connection in list(self.connections):
+            connection.finish()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for a reply."""
+        return not any(connection.busy for connection in self.connections)
+
+    async def aclose(self) -> None:
+        """Break off every connection, and let go of the socket."""
+        self.pause()
+        if self._timer is not None:
+            self._timer.cancel()
+        for connection in list(self.connections):
+            connection.abort()
+        tasks = [*self._joining]
+        for task, joining in self._joining.items():
+            task.cancel()
+            with contextlib.suppress(OSError):  # a handshake is deaf to cancel()
+                joining.shutdown(socket.SHUT_RDWR)
+        if self._acceptor is not None:
+            tasks.append(self._acceptor)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.socket.close()
+        await asyncio.sleep(0)  # transports close their sockets in a callback
+
+    # --- accepting -------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPT):
+            try:
+                connection, client = self.socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                return
+            except OSError as error:  # no descriptor left: not at every wake-up
+                _log.warning("cannot accept a connection: %s", error)
+                self._loop.remove_reader(self.socket)
+                self._loop.call_later(_PAUSE, self._resume)
+                return
+            self._welcome(connection, client)
+
+    def _resume(self) -> None:
+        if self.socket.fileno() >= 0:
+            self._loop.add_reader(self.socket, self._accept)
+
+    async def _accept_for_ever(self) -> None:
+        while True:
+            try:
+                connection, client = await self._loop.sock_accept(self.socket)
+            except OSError:
+                await asyncio.sleep(_PAUSE)
+            else:
+                self._welcome(connection, client)
+
+    def _welcome(self, connection: socket.socket, client: Any) -> None:
+        stats = self.responder.stats
+        if self.access is not None and not self.access.admits(client[0]):
+            stats.denied += 1
+            connection.close()
+            return
+        while len(self.connections) + len(self._joining) >= self._max:
+            if not self.connections:  # all shake hands
+                connection.close()
+                stats.closed += 1
+                return
+            next(iter(self.connections)).drop()
+        connection.setblocking(False)
+        task = self._loop.create_task(self._join(connection))
+        self._joining[task] = connection
+        task.add_done_callback(self._joining.pop)
+
+    async def _join(self, connection: socket.socket) -> None:
+        patience = None if self._context is None else PATIENCE
+        try:
+            await self._loop.connect_accepted_socket(
+                partial(Connection, self),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=patience,
+            )
+        except (OSError, asyncio.CancelledError):  # the client's own business
+            connection.close()
+
+    def _sweep(self) -> None:
+        now = self._loop.time()
+        for connection in list(self.connections):
+            if connection.overdue(now):
+                connection.drop()
+        self._timer = self._loop.call_later(_SWEEP, self._sweep)

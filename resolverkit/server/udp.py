@@ -1,0 +1,234 @@
+"""Datagrams: the sockets are drained on each wake-up, and hits are answered there.
+
+What takes longer is put in a queue of bounded length, whose oldest give way, and worked
+off in portions between two drains: however many misses come, hits are answered first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from resolverkit.server import batch
+from resolverkit.server.access import Ruling
+from resolverkit.server.batch import SLOT, SLOTS, Batch
+from resolverkit.server.query import Over
+
+if TYPE_CHECKING:
+    from resolverkit.server.access import Access
+    from resolverkit.server.responder import Responder
+
+DRAIN = 256
+"""Datagrams that are read before anything else gets its turn."""
+PORTION = 0.002
+"""Seconds of work on the queue between two drains."""
+QUEUE = 2048
+"""Datagrams that may wait for that; a burst of one large page load is some hundred."""
+RECEIVE_BUFFER = 4 << 20
+"""Octets that the system is asked to buffer; it gives what it allows."""
+
+
+class UdpListener:
+    """One bound datagram socket.
+
+    Replies leave from the address that the query came to, since each socket is bound
+    to one.
+
+    Args:
+        sock: the socket, which belongs to the listener from now on.
+        responder: who answers.
+        access: who may ask; None where only this machine can.
+        own: addresses of this server, from which no query can come.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        responder: Responder,
+        access: Access | None,
+        own: set[tuple[str, int]],
+    ) -> None:
+        self.socket = sock
+        self.access = access
+        self._responder = responder
+        self._stats = responder.stats
+        self._own = own
+        self._queue: deque[tuple[bytes, Any]] = deque(maxlen=QUEUE)
+        self._working: asyncio.Handle | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+        sock.setblocking(False)
+
+    async def start(self) -> None:
+        """Begin to answer."""
+        self._loop = loop = asyncio.get_running_loop()
+        sock = self.socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        # To look at each client's address would cost what a batch saves.
+        many = batch.AVAILABLE and self.access is None
+        self._batch = Batch(sock) if many else None
+        try:
+            loop.add_reader(sock, self._drain_many if many else self._drain)
+        except NotImplementedError:  # the proactor loop of Windows
+            self._transport, _ = await loop.create_datagram_endpoint(
+                lambda: _Datagrams(self), sock=sock
+            )
+
+    def close(self) -> None:
+        """Stop reading and let go of the socket; what waits is forgotten."""
+        self.pause()
+        self._queue.clear()
+        if self._transport is not None:
+            self._transport.abort()
+        else:
+            self.socket.close()
+
+    def pause(self) -> None:
+        """Stop reading; what was read is still answered."""
+        if self._transport is None and self.socket.fileno() >= 0:
+            self._loop.remove_reader(self.socket)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing that was read waits for its turn."""
+        return not self._queue
+
+    def _drain(self) -> None:
+        receive, send = self.socket.recvfrom, self.socket.sendto
+        fast = self._responder.fast(Over.UDP)
+        fast.check()
+        reply_to, access, queue = fast.reply, self.access, self._queue
+        now = self._responder.resolver._clock()
+        count = 0
+        for _ in range(DRAIN):
+            try:
+                data, client = receive(SLOT)
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:  # somebody else's ICMP error
+                continue
+            count += 1
+            if access and not self._admit(data, client, now):
+                continue
+            reply = reply_to(data, now)
+            if reply is None:
+                self._put_off(data, client)
+                continue
+            try:
+                send(reply, client)
+            except OSError:
+                self._stats.unsent += 1
+        self._stats.udp += count
+        if queue and self._working is None:
+            self._work()
+
+    def _drain_many(self) -> None:
+        """The same with fewer calls: replies are sent together."""
+        fast = self._responder.fast(Over.UDP)
+        fast.check()
+        reply_to, batch, queue = fast.reply, self._batch, self._queue
+        assert batch is not None
+        now = self._responder.resolver._clock()
+        for _ in range(DRAIN // SLOTS):
+            queries = batch.receive()
+            replies = [reply_to(data, now) for data in queries]
+            self._stats.unsent += batch.send(replies)
+            self._stats.udp += len(queries)
+            if None in replies:
+                for i, reply in enumerate(replies):
+                    if reply is None:
+                        self._put_off(queries[i], batch.client(i))
+            if len(queries) < SLOTS:
+                break
+        if queue and self._working is None:
+            self._work()
+
+    def _put_off(self, data: bytes, client: Any) -> None:
+        """Queue what takes longer."""
+        if client in self._own:
+            self._stats.ignored += 1
+            return
+        if len(self._queue) == QUEUE:
+            self._stats.dropped += 1
+        self._queue.append((data, client))
+
+    def take(self, data: bytes, client: Any) -> None:
+        """One datagram, where a transport reads the socket."""
+        self._stats.udp += 1
+        now = self._responder.resolver._clock()
+        if client in self._own:
+            self._stats.ignored += 1
+            return
+        if self.access is None or self._admit(data, client, now):
+            fast = self._responder.fast(Over.UDP)
+            fast.check()
+            reply = fast.reply(data, now)
+            if reply is not None:
+                self._send(client, reply)
+            else:
+                self._responder.ask(data, Over.UDP, partial(self._send, client))
+
+    def _admit(self, data: bytes, client: Any, now: float) -> bool:
+        assert self.access is not None
+        ruling = self.access.rule(client[0], now, datagram=True)
+        if ruling is Ruling.ANSWER:
+            return True
+        if ruling is Ruling.DENY:
+            self._stats.denied += 1
+            return False
+        self._stats.limited += 1
+        if ruling is Ruling.TRUNCATE and len(data) >= 12 and not data[2] & 0x80:
+            self._send(client, truncated(data))
+        return False
+
+    def _work(self) -> None:
+        """Answer from the queue until it is empty, or others should have their turn."""
+        self._working = None
+        queue, ask = self._queue, self._responder.ask
+        until = time.perf_counter() + PORTION
+        while queue:
+            data, client = queue.popleft()
+            ask(data, Over.UDP, partial(self._send, client))
+            if time.perf_counter() > until:
+                break
+        if queue:
+            self._working = self._loop.call_soon(self._work)
+
+    def _send(self, client: Any, reply: bytes | None) -> None:
+        if reply is None:
+            return
+        try:
+            if self._transport is not None:
+                self._transport.sendto(reply, client)
+            else:
+                self.socket.sendto(reply, client)
+        except OSError:  # no room, closed by now, or an address that nothing can reach
+            self._stats.unsent += 1
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    """Where the loop reads sockets by itself only."""
+
+    def __init__(self, listener: UdpListener) -> None:
+        self._listener = listener
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self._listener.take(data, addr)
+
+
+def truncated(data: bytes) -> bytes:
+    """TC and no records, for a query that was not even read: ask again over TCP.
+
+    The question is given back if it ends where a name can end.
+    """
+    end = 12
+    while end < len(data) and 0 < data[end] < 64:
+        end += 1 + data[end]
+    asked = data[12 : end + 5]
+    whole = data[4:6] == b"\0\1" and len(asked) == end - 7 and not data[end]
+    flags = bytes((0x82 | data[2] & 0x79, 0x80))
+    counts = b"\0\1" if whole else b"\0\0"
+    return data[:2] + flags + counts + bytes(6) + (asked if whole else b"")

@@ -1,0 +1,187 @@
+"""`open_connection`: by name, by service record, with expired addresses."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import pytest
+import trustme
+from web import HERE, NOBODY, Names, run
+
+import resolverkit
+from resolverkit.testing import ScriptedUpstream, answer, nodata, nxdomain, silent
+
+
+async def hello(_, writer):
+    writer.write(b"hello")
+    writer.close()
+
+
+def script(**names):
+    """Steps by name, with _ for the dot; what is not there is denied."""
+    steps = {name.replace("_", "."): step for name, step in names.items()}
+
+    def play(asked, _):
+        name, rdtype = str(asked).split()
+        step = steps.get(name.rstrip("."))
+        if isinstance(step, dict):
+            step = step.get(rdtype, nodata(after=0.001))
+        return step or nxdomain(after=0.001)
+
+    return ScriptedUpstream("a", play)
+
+
+def connect(upstream, host="web.test", times=1, after=lambda: None, **options):
+    """What the server said, or the error; and how often somebody was asked."""
+    make = options.pop("make", {"configure": False})
+    tls = options.pop("tls", None)
+
+    async def main():
+        server = await asyncio.start_server(hello, HERE, 0, ssl=tls)
+        port = server.sockets[0].getsockname()[1]
+        results = []
+        async with server, resolverkit.Resolver(upstream, **make) as resolver:
+            for _ in range(times):
+                try:
+                    reader, writer = await resolverkit.open_connection(
+                        host, options.get("port", port), resolver=resolver,
+                        service=options.get("service"), ssl=options.get("ssl"),
+                    )  # fmt: skip
+                    results.append((await reader.read()).decode())
+                    writer.close()
+                    await writer.wait_closed()
+                except OSError as error:
+                    results.append(error)
+                after()
+            await asyncio.sleep(0.02)
+        return results
+
+    return run(main)
+
+
+def test_by_name():
+    assert connect(script(web_test=answer(HERE, after=0.001))) == ["hello"]
+
+
+def test_by_address_nobody_is_asked():
+    upstream = script()
+    assert connect(upstream, HERE) == ["hello"]
+    assert upstream.count == 0
+
+
+def test_the_next_address_is_tried():
+    upstream = script(web_test=answer(NOBODY, HERE, after=0.001))
+    assert connect(upstream) == ["hello"]
+
+
+def test_errors_are_sockets():
+    (error,) = connect(script(), "nosuch.test")
+    assert isinstance(error, socket.gaierror)
+    (error,) = connect(script(web_test=answer(NOBODY, after=0.001)))
+    assert isinstance(error, ConnectionRefusedError)
+
+
+def test_an_expired_address_that_does_not_connect_is_asked_for_again():
+    names = Names(NOBODY)
+
+    def move():
+        names.expire()
+        names.address = HERE
+
+    refused, got = connect(names.upstream, times=2, after=move, make=names.options)
+    assert isinstance(refused, ConnectionRefusedError)
+    assert got == "hello"
+
+
+def test_tls_is_for_the_name():
+    ca = trustme.CA()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("web.test").configure_cert(server_side)
+    context = ssl.create_default_context()
+    ca.configure_trust(context)
+    upstream = script(web_test=answer(HERE, after=0.001))
+    assert connect(upstream, tls=server_side, ssl=context) == ["hello"]
+
+
+# --- services (RFC 9460) -------------------------------------------------------------
+
+
+def with_service(record, port=0, **names):
+    """Connect to web.test on a port that nobody listens on, but by its record."""
+    steps = {}
+
+    async def main():
+        server = await asyncio.start_server(hello, HERE, 0)
+        there = server.sockets[0].getsockname()[1]
+        service = answer(record.format(port=there), after=0.001)
+        steps.update({"_1._https.web.test": {"HTTPS": service}, **names})
+        upstream = ScriptedUpstream("a", play)
+        async with server, resolverkit.Resolver(upstream, configure=False) as resolver:
+            reader, writer = await resolverkit.open_connection(
+                "web.test", 1, service="https", resolver=resolver
+            )
+            said = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            return said
+
+    def play(asked, _):
+        name, rdtype = str(asked).split()
+        step = steps.get(name.rstrip("."), nxdomain(after=0.001))
+        if isinstance(step, dict):
+            step = step.get(rdtype, nodata(after=0.001))
+        return step
+
+    steps["web.test"] = answer(NOBODY, after=0.001)
+    return run(main)
+
+
+def test_a_record_names_another_host_and_port():
+    names = {"svc.test": answer(HERE, after=0.001)}
+    assert with_service("1 svc.test. port={port}", **names) == b"hello"
+
+
+def test_hints_serve_where_addresses_are_missing():
+    record = f"1 svc.test. port={{port}} ipv4hint={HERE}"
+    assert with_service(record) == b"hello"
+
+
+def test_the_host_itself_comes_last():
+    with pytest.raises(OSError, match=r"127\.0\.0\.9"):
+        with_service("1 svc.test. port=1", **{"svc.test": answer(NOBODY, after=0.001)})
+
+
+def test_an_alias_is_followed():
+    names = {
+        "pool.test": {
+            "HTTPS": answer("1 . port=1", after=0.001),
+            "A": answer(HERE, after=0.001),
+        }
+    }
+    with pytest.raises(OSError, match="Connect call failed") as caught:
+        with_service("0 pool.test.", **names)
+    assert caught.value
+
+
+def test_a_silent_service_record_costs_50_ms_at_most():
+    upstream = script(
+        web_test={"A": answer(HERE, after=0.001), "HTTPS": silent(60)},
+    )
+    loop_time = []
+
+    async def main():
+        server = await asyncio.start_server(hello, HERE, 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, resolverkit.Resolver(upstream, configure=False) as resolver:
+            began = asyncio.get_running_loop().time()
+            _, writer = await resolverkit.open_connection(
+                "web.test", port, service="https", resolver=resolver
+            )
+            loop_time.append(asyncio.get_running_loop().time() - began)
+            writer.close()
+            await writer.wait_closed()
+
+    run(main)
+    assert loop_time[0] < 1  # 50 ms, on a machine at rest

@@ -1,0 +1,112 @@
+"""`resolverkit serve` as child processes of a test."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+SERVE = [sys.executable, "-W", "error", "-m", "resolverkit", "serve"]
+LIMIT = 60.0  # seconds for one process; some seconds are usual
+ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+class Served:
+    """A stub resolver in a process of its own.
+
+    Args:
+        arguments: of the command.
+        environment: variables besides.
+        prefix: a program that starts it, and its arguments.
+        options: of Popen.
+    """
+
+    def __init__(self, *arguments, environment=None, prefix=(), **options):
+        self.process = subprocess.Popen(
+            [*prefix, *SERVE, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT | (environment or {}),
+            **options,
+        )
+        self.lines = []
+        self._heard = threading.Condition()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self._limit = threading.Timer(LIMIT, self.process.kill)
+        self._limit.start()
+
+    def __enter__(self):
+        self.ready = self.process.stdout.readline()
+        if not self.ready:
+            self.end()
+            raise AssertionError("\n".join(self.lines))
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def _read(self):
+        for line in self.process.stderr:
+            with self._heard:
+                self.lines.append(line.rstrip())
+                self._heard.notify_all()
+
+    @property
+    def ports(self):
+        """Those that the ready line tells, in order."""
+        return [int(port) for port in re.findall(r":(\d+)(?=[ ,\n])", self.ready)]
+
+    @property
+    def port(self):
+        return self.ports[0]
+
+    def tell(self, number):
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def logged(self, pattern, count=1):
+        """Wait until so many lines of the log match."""
+
+        def found():
+            return len([x for x in self.lines if re.search(pattern, x)]) >= count
+
+        with self._heard:
+            assert self._heard.wait_for(found, LIMIT), self.lines
+
+    def end(self, number=signal.SIGTERM):
+        """End it; gives its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait()
+        self._limit.cancel()
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        return self.process.returncode
+
+
+def refused(*arguments, **environment):
+    """Run a command that must fail at once: its status and what it complains of."""
+    done = subprocess.run(
+        [*SERVE, *map(str, arguments)],
+        capture_output=True, text=True, timeout=LIMIT, check=False,
+        env=ENVIRONMENT | environment,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    return done.returncode, done.stderr
+
+
+def wait_for(condition):
+    """Wait until something is so, in another process."""
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -1,0 +1,390 @@
+"""`resolverkit serve`, run as anybody runs it: signals, files, workers, systemd."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+from asking import ede, query
+from served import ENVIRONMENT, LIMIT, Served, refused, wait_for
+
+WWW = "www.example.com"
+posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+
+class Authority:
+    """An upstream in a thread that answers anything with its own address."""
+
+    def __init__(self, address="192.0.2.1"):
+        self.address = address
+        self.count = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.url = f"127.0.0.1:{self._socket.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self):
+        while True:
+            data, client = self._socket.recvfrom(4096)
+            if not data:
+                return
+            self.count += 1
+            self.gate.wait(LIMIT)
+            asked = dns.message.from_wire(data)
+            reply = dns.message.make_response(asked)
+            name = asked.question[0].name
+            reply.answer.append(dns.rrset.from_text(name, 300, "IN", "A", self.address))
+            self._socket.sendto(reply.to_wire(), client)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.gate.set()
+        self._socket.sendto(b"", self._socket.getsockname())
+        self._thread.join()
+        self._socket.close()
+
+
+@pytest.fixture
+def authority():
+    with Authority() as authority:
+        yield authority
+
+
+def ask(port, name=WWW, *, tcp=False, **options):
+    ask = dns.query.tcp if tcp else dns.query.udp
+    return ask(query(name, **options), "127.0.0.1", timeout=LIMIT, port=port)
+
+
+def address(reply):
+    return reply.answer[0][0].address
+
+
+def serve(authority, *arguments, **options):
+    return Served("--listen", "127.0.0.1:0", "-u", authority.url, *arguments, **options)
+
+
+# --- running -------------------------------------------------------------------------
+
+
+def test_it_says_where_it_listens_and_answers(authority):
+    with serve(authority, "--explain") as served:
+        assert served.ready == f"resolverkit serve: ready at 127.0.0.1:{served.port}\n"
+        reply = ask(served.port)
+        assert address(reply) == "192.0.2.1"
+        assert ede(reply)[0][1].startswith(f"upstream: udp://{authority.url}")
+        assert address(ask(served.port, tcp=True)) == "192.0.2.1"
+        assert served.end() == 0
+        assert served.lines
+        assert all(line.startswith("time=") for line in served.lines)
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_answers_what_is_under_way_and_ends(authority, number):
+    with serve(authority) as served:
+        authority.gate.clear()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(LIMIT)
+            sock.connect(("127.0.0.1", served.port))
+            sock.send(query(WWW).to_wire())
+            wait_for(lambda: authority.count)
+            served.tell(number)
+            authority.gate.set()
+            assert address(dns.message.from_wire(sock.recv(4096))) == "192.0.2.1"
+        assert served.end() == 0
+
+
+@posix
+def test_sighup_has_it_read_its_file_again(authority, tmp_path):
+    file = tmp_path / "stub.toml"
+    text = 'listen = ["127.0.0.1:0"]\nupstreams = ["{}"]\nexplain = {}\n{}'
+    with Authority("192.0.2.2") as other:
+        file.write_text(text.format(authority.url, "false", ""))
+        with Served("--config", file) as served:
+            assert address(ask(served.port)) == "192.0.2.1"
+            file.write_text(text.format(other.url, "true", ""))
+            served.tell(signal.SIGHUP)
+            served.logged("message=.reloaded")
+            reply = ask(served.port)  # what was learnt before is still there
+            assert (address(reply), len(ede(reply))) == ("192.0.2.1", 1)
+            assert address(ask(served.port, "new.example.com")) == "192.0.2.2"
+
+            file.write_text(text.format(authority.url, "maybe", ""))
+            served.tell(signal.SIGHUP)
+            served.logged("not reloaded: .*stub.toml")
+            assert address(ask(served.port, "newer.example.com")) == "192.0.2.2"
+
+            file.write_text(text.format(f"127.0.0.1:{served.port}", "false", ""))
+            served.tell(signal.SIGHUP)
+            served.logged("not reloaded: .*itself")
+            assert address(ask(served.port, "newest.example.com")) == "192.0.2.2"
+
+            file.write_text(text.format(other.url, "true", "workers = 3\n"))
+            served.tell(signal.SIGHUP)
+            served.logged("not before a restart: workers")
+            assert served.end() == 0
+
+
+@posix
+def test_workers_share_an_address_and_a_store(authority, tmp_path):
+    store = f"sqlite://{tmp_path}/dns.db"
+    with serve(authority, "--workers", 3, "--store", store) as served:
+        parent = served.process.pid
+        wait_for(lambda: len(children(parent)) == 3)
+        pids = children(parent)
+        for i in range(30):
+            assert (
+                address(ask(served.port, f"n{i}.example.com", tcp=i % 2)) == "192.0.2.1"
+            )
+        os.kill(pids[0], signal.SIGKILL)  # and another takes its place and its socket
+        served.logged("worker . .*ended with -9")
+        wait_for(lambda: len(children(parent)) == 3)
+        for i in range(30):
+            assert address(ask(served.port, f"m{i}.example.com")) == "192.0.2.1"
+        served.tell(signal.SIGHUP)
+        served.logged("message=.reloaded", 3)
+        assert served.end() == 0
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+    with serve(Dead(), "--store", store) as again:
+        assert address(ask(again.port, "m7.example.com")) == "192.0.2.1"
+
+
+class Dead:
+    url = "127.0.0.1:1"
+
+
+def children(pid):
+    text = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
+    return [int(each) for each in text.split()]
+
+
+@posix
+def test_workers_end_with_their_parent(authority):
+    with serve(authority, "--workers", 2) as served:
+        wait_for(lambda: len(children(served.process.pid)) == 2)
+        pids = children(served.process.pid)
+        assert ask(served.port).answer  # they have got over their beginning
+        assert ask(served.port, tcp=True).answer
+        assert served.end(signal.SIGKILL) == -9
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+# --- systemd -------------------------------------------------------------------------
+
+_HANDOVER = """\
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@posix
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sockets_may_be_handed_over(authority, workers):
+    """sd_listen_fds(3): descriptors from 3 on, whose address nobody else tells."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+    ):
+        port = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
+
+        def hand_over():
+            for target, sock in ((3, udp), (4, tcp)):
+                os.dup2(sock.fileno(), target + 40)
+            for target in (3, 4):
+                os.dup2(target + 40, target)
+
+        with Served(
+            "-u", authority.url, "--workers", workers,
+            prefix=[sys.executable, "-c", _HANDOVER],
+            environment={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "dns:dns"},
+            pass_fds=(3, 4), preexec_fn=hand_over,
+        ) as served:  # fmt: skip
+            assert set(served.ports) == {port}
+            assert address(ask(port)) == "192.0.2.1"
+            assert address(ask(port, tcp=True)) == "192.0.2.1"
+            assert served.end() == 0
+
+
+@posix
+def test_systemd_is_told_of_its_state(authority, tmp_path):
+    """sd_notify(3)."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        sock.settimeout(LIMIT)
+        with serve(authority, environment={"NOTIFY_SOCKET": path}) as served:
+            assert sock.recv(4096) == b"READY=1"
+            served.tell(signal.SIGHUP)
+            assert sock.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert sock.recv(4096) == b"READY=1"
+            served.end()
+            assert sock.recv(4096) == b"STOPPING=1"
+
+
+# --- loops ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["uvloop", "asyncio"])
+def test_uvloop_is_used_where_it_is_installed(authority, installed, tmp_path):
+    if installed:
+        pytest.importorskip("uvloop")
+    else:
+        (tmp_path / "uvloop.py").write_text("raise ImportError('not here')")
+    path = f"{tmp_path}{os.pathsep}{ENVIRONMENT['PYTHONPATH']}"
+    with serve(authority, environment={"PYTHONPATH": path}) as served:
+        assert address(ask(served.port)) == "192.0.2.1"
+        maps = Path(f"/proc/{served.process.pid}/maps")
+        if maps.exists():
+            assert ("uvloop" in maps.read_text()) is installed
+        assert served.end() == 0
+
+
+def test_ones_own_loop_may_be_uvloop():
+    uvloop = pytest.importorskip("uvloop")
+    from serving import client, exchange, serving, warm
+
+    async def main():
+        async with serving() as server:
+            with client(server) as sock:
+                await warm(sock, WWW)
+                assert (await exchange(sock, query(WWW))).answer
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+# --- mistakes ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--listen", "localhost"], r"127.0.0.1:5353"),
+        (["--listen", "192.0.2.9:0"], "--allow"),
+        (["--listen", "127.0.0.1:0", "-u", "ftp://x"], "ftp://x"),
+        (["--listen", "127.0.0.1:0", "--allow", "everybody"], "everybody"),
+        (["--listen", "127.0.0.1:0", "--strategy", "hope"], "hope"),
+        (["--listen", "127.0.0.1:0", "--workers", "0"], "workers"),
+        (["--listen", "127.0.0.1:0", "--log-level", "loud"], "loud"),
+        (["--listen-tls", "127.0.0.1:0"], "tls_cert"),
+        (["--config", "/nonexistent.toml"], "/nonexistent.toml"),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
+)  # fmt: skip
+def test_a_mistake_is_told(arguments, told):
+    status, complaint = refused(*arguments)
+    assert status == 2
+    assert told in complaint
+
+
+def test_it_is_no_upstream_of_its_own():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    where = f"127.0.0.1:{port}"
+    status, complaint = refused("--listen", where, "-u", where)
+    assert (status, where in complaint, "itself" in complaint) == (2, True, True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_address_that_is_taken_is_told(workers):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        where = f"127.0.0.1:{sock.getsockname()[1]}"
+        status, complaint = refused(
+            "--listen", where, "-u", "192.0.2.1", "--workers", workers
+        )
+    assert (status, where in complaint) == (3, True)
+
+
+# --- files ---------------------------------------------------------------------------
+
+FILE = """\
+listen = ["127.0.0.1:5353", "[::1]:5353"]
+upstreams = ["quad9", "https://dns.google/dns-query"]
+strategy = "quorum"
+cache_size = 1_000_000
+on_block = "next"
+allow = ["192.168.0.0/16"]
+rate_limit = 200
+explain = true
+max_in_flight = 100
+max_connections = 50
+workers = 2
+
+[stale]
+max_stale = 3600
+on_denial = "hold"
+
+[routes]
+"corp.example." = ["10.0.0.53", "10.0.0.54"]
+"""
+
+
+def check(path):
+    return subprocess.run(
+        [sys.executable, "-m", "resolverkit", "config", "check", path],
+        capture_output=True, text=True, timeout=LIMIT, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def test_a_file_can_be_checked(tmp_path):
+    file = tmp_path / "stub.toml"
+    file.write_text(FILE)
+    done = check(file)
+    assert (done.returncode, done.stdout, done.stderr) == (
+        0,
+        f"{file}: can be used\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("upstream = ['quad9']", "allowed are upstreams"),
+        ("upstreams = 'quad9'", "list of strings"),
+        ("listen = [53]", "list of strings"),
+        ("explain = 1", "bool"),
+        ("workers = '2'", "int"),
+        ("stale = {for = 1}", "max_stale"),
+        ("stale = {max_stale = -1}", "max_stale"),
+        ("routes = {'corp.example' = []}", "corp.example"),
+        ("max_in_flight = 0", "max_in_flight"),
+        ("= 1", "line 1"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told(tmp_path, line, told):
+    file = tmp_path / "stub.toml"
+    file.write_text(line)
+    done = check(file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_options_take_precedence(authority, tmp_path):
+    file = tmp_path / "stub.toml"
+    file.write_text('listen = ["127.0.0.1:1"]\nupstreams = ["192.0.2.1"]\n')
+    with serve(authority, "--config", file) as served:
+        assert address(ask(served.port)) == "192.0.2.1"
