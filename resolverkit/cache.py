@@ -98,15 +98,15 @@ class LifetimeOver(QueryTimeout):
 class _Waiter(asyncio.Future[Served]):
     """One caller on a flight."""
 
-    __slots__ = ("action", "call", "due", "entry", "flight")
+    __slots__ = ("call", "due", "entry", "flight", "waits")
 
     flight: _Flight
     call: Call
     entry: Entry | None  # what can be served, if anything
     due: float
-    action: Callable[[], None] | None
+    waits: bool
 
-    def give_in(self) -> None:
+    def expire(self) -> None:
         """The caller's time is over; the flight goes on without it."""
         flight = self.flight
         if self.done():
@@ -299,7 +299,7 @@ class Cache(Memory):
         waiter.call = call
         waiter.entry = entry
         waiter.due = until
-        waiter.action = waiter.give_in
+        waiter.waits = True
         (self._lifetimes if entry is None else self._patience).push(waiter)
         flight.waiters.append(waiter)
         return waiter
@@ -316,7 +316,7 @@ class Cache(Memory):
         """Cancel what `ask` gave, and the flight too if nobody else waits for it."""
         assert isinstance(waiter, _Waiter)
         flight = waiter.flight
-        waiter.action = None
+        waiter.waits = False
         waiter.cancel()
         if self._flights.get(flight.key) is flight and all(
             other.done() for other in flight.waiters
@@ -423,7 +423,7 @@ class Cache(Memory):
         waiting = []
         for waiter in flight.waiters:
             if fresh and not waiter.call.refresh:
-                waiter.action = None
+                waiter.waits = False
                 if not waiter.done():
                     self.hits += 1
                     waiter.set_result(Served(entry, Source.CACHE))
@@ -434,9 +434,9 @@ class Cache(Memory):
             waiter.entry = entry
             due = self._stale_due(entry, flight, waiter.call, now)
             if due <= loop.time():
-                waiter.give_in()
+                waiter.expire()
             else:
-                self._patience.add(due, waiter.give_in)
+                self._patience.add(due, waiter.expire)
         flight.waiters = waiting
         if fresh and not waiting and flight.asked is None:
             self._finish(flight)
@@ -589,7 +589,7 @@ class Cache(Memory):
         flight.asked = None
         waiters, flight.waiters = flight.waiters, []
         for waiter in waiters:
-            waiter.action = None
+            waiter.waits = False
         return [waiter for waiter in waiters if not waiter.done()]
 
     # --- lifetime --------------------------------------------------------------------

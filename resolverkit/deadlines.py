@@ -22,24 +22,42 @@ _T = TypeVar("_T")
 
 
 class Due(Protocol):
-    """What waits in a table: anything with these two."""
+    """What waits in a table: a Future may be its own entry.
+
+    Attributes:
+        due: loop time, seconds; it stays the same while the entry is in a table.
+        waits: False once it need not be called.
+    """
 
     due: float
-    action: Callable[[], None] | None
+    waits: bool
+
+    def expire(self) -> None:
+        """Its time has come."""
 
 
 class Deadline:
-    """One entry; set `action` to None to cancel it."""
+    """An entry that calls `action`, unless it was cancelled."""
 
-    __slots__ = ("action", "due")
+    __slots__ = ("action", "due", "waits")
 
     def __init__(self, due: float, action: Callable[[], None]) -> None:
         self.due = due
+        self.waits = True
         self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Let go of the action."""
+        self.waits, self.action = False, None
+
+    def expire(self) -> None:
+        """Its time has come."""
+        if self.action is not None:
+            self.action()
 
 
 class Deadlines:
-    """Calls each entry's action once its time has come, on one loop."""
+    """Tells each entry once its time has come, on one loop."""
 
     __slots__ = ("_loop", "_queue", "_timer", "_timer_due")
 
@@ -56,9 +74,9 @@ class Deadlines:
         return entry
 
     def push(self, entry: Due) -> None:
-        """Have the action of `entry` called when it is due; None cancels it."""
+        """Have `entry` told when it is due, if it still waits then."""
         queue, due = self._queue, entry.due
-        while queue and queue[0].action is None:  # keeps it as short as what is live
+        while queue and not queue[0].waits:  # keeps it as short as what is live
             queue.popleft()
         if queue and due < queue[-1].due:
             bisect.insort(queue, entry, key=_due)
@@ -76,10 +94,11 @@ class Deadlines:
     def _expire(self) -> None:
         self._timer = None
         queue, now = self._queue, self._loop.time()
-        while queue and (queue[0].action is None or queue[0].due <= now):
-            action = queue.popleft().action
-            if action is not None:
-                action()
+        while queue and (queue[0].due <= now or not queue[0].waits):
+            entry = queue.popleft()
+            if entry.waits:
+                entry.waits = False
+                entry.expire()
         if queue:
             self._arm(queue[0].due)  # in place of one that an action may have armed
 

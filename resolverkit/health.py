@@ -11,6 +11,7 @@ before it does something about them).
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,8 @@ class Health:
 
     __slots__ = (
         "_samples", "_since_sort", "_unclear", "_updated", "answers", "backoff",
-        "delay", "errors", "failures", "losses", "overtakes", "pause", "retry_at",
-        "srtt",
+        "delay", "errors", "failures", "losses", "overtakes", "pause", "ranking",
+        "retry_at", "srtt",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -62,6 +63,7 @@ class Health:
         self._unclear = 0
         self._updated = 0.0
         self.answers = self.errors = self.overtakes = 0  # since the beginning
+        self.ranking: Ranking | None = None  # where it has a place
 
     @property
     def down(self) -> bool:
@@ -106,11 +108,16 @@ class Health:
 
     def heard(self) -> bool:
         """A byte came: whatever it said, the upstream is there."""
-        was_down = self.retry_at is not None
         self.failures = self.losses = 0
+        ranking = self.ranking
+        if ranking is not None and ranking.first is not self:
+            ranking.until = 0.0
+        if self.retry_at is None:
+            return False
+        self._moved()
         self.retry_at = None
         self.pause = MIN_PAUSE
-        return was_down
+        return True
 
     def failed(self, now: float, elapsed: float) -> bool:
         """Nothing usable came.
@@ -142,6 +149,7 @@ class Health:
 
     def probing(self, now: float) -> None:
         """A probe is on its way; the next one has to wait."""
+        self._moved()
         self.retry_at = now + self.pause
         self.pause = min(self.pause * 2, MAX_PAUSE)
 
@@ -164,6 +172,11 @@ class Health:
         elif elapsed > self.srtt:
             self.srtt = self._mean(elapsed)
         self._updated = now
+        self._moved()
+
+    def _moved(self) -> None:
+        if self.ranking is not None:
+            self.ranking.until = 0.0
 
     def _maybe_open(self, now: float, reached: bool) -> bool:
         if self.retry_at is not None or not reached:
@@ -177,6 +190,61 @@ def hedge_delay(samples: Sequence[float] | deque[float]) -> float:
     ordered = sorted(samples)
     p95 = ordered[max(0, -(-len(ordered) * 95 // 100) - 1)]
     return min(max(1.25 * p95 + 0.002, MIN_DELAY), MAX_DELAY)
+
+
+class Ranking:
+    """Some upstreams in order, looked at again only when that may have changed.
+
+    While nothing but answers of the first move a record, the order is what it was as
+    long as the first is no slower than the second, and decay is not to speak of.
+
+    Args:
+        records: of the upstreams.
+        keep: never mind the SRTT; only those that are down come last.
+
+    Attributes:
+        indices: of the upstreams, the best first; those that are down come last.
+        down: of those that are down.
+        first: the record that comes first.
+        until: when it is looked at again.
+    """
+
+    __slots__ = ("_keep", "_records", "_second", "down", "first", "indices", "until")
+
+    def __init__(self, records: Sequence[Health], *, keep: bool) -> None:
+        self._records = records
+        self._keep = keep
+        self.until = 0.0
+        self.first = records[0]
+        self.indices: list[int] = []
+        self.down: list[int] = []
+        for record in records:
+            record.ranking = self
+
+    def holds(self, now: float) -> bool:
+        """Whether it needs no `renew`."""
+        if now >= self.until:
+            return False
+        srtt = self.first.srtt
+        return srtt is None or srtt <= self._second
+
+    def renew(self, now: float) -> None:
+        """Look at all of them."""
+        records = self._records
+        self.down = [i for i, record in enumerate(records) if record.down]
+        if self._keep:
+            is_down = self.down.__contains__
+            self.indices = sorted(range(len(records)), key=is_down)
+        else:
+            self.indices = order(records, now)
+        self.first = records[self.indices[0]]
+        self._second = math.inf
+        if len(records) > 1 and not self._keep:
+            second = records[self.indices[1]]
+            self._second = second.rank(now) + (_DOWN if second.down else 0)
+            if self.indices[0] > self.indices[1]:  # which comes first of equals
+                self._second = math.nextafter(self._second, -math.inf)
+        self.until = now if self.down else now + _BUSY
 
 
 def order(records: Sequence[Health], now: float) -> list[int]:

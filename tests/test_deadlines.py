@@ -70,7 +70,7 @@ def test_a_cancelled_one_is_not_called(loop):
     deadlines, fired = Deadlines(loop), []
     first = deadlines.add(1, lambda: fired.append(1))
     deadlines.add(2, lambda: fired.append(2))
-    first.action = None
+    first.cancel()
     loop.run(3)
     assert fired == [2]
 
@@ -78,7 +78,7 @@ def test_a_cancelled_one_is_not_called(loop):
 def test_what_is_over_is_let_go(loop):
     deadlines = Deadlines(loop)
     for i in range(1000):
-        deadlines.add(float(i), int).action = None
+        deadlines.add(float(i), int).cancel()
     assert len(deadlines._queue) <= 1
 
 
@@ -96,7 +96,7 @@ def test_an_action_may_add_cancel_and_clear(loop):
 
     def act():
         fired.append("act")
-        other.action = None
+        other.cancel()
         deadlines.add(1, lambda: fired.append("at once"))
         deadlines.add(2, lambda: fired.append("later"))
 
@@ -137,7 +137,7 @@ def test_each_is_called_once_at_its_time_unless_cancelled(steps):
             loop.run(loop.now + amount)
         elif what == "cancel" and entries:
             entry, of = entries[amount % len(entries)]
-            entry.action = None
+            entry.cancel()
             if of not in fired:
                 expected.pop(of, None)
         else:

@@ -33,26 +33,26 @@ _log = logging.getLogger("resolverkit.hedge")
 class Budget:
     """How many hedges were wasted lately."""
 
-    __slots__ = ("_asked", "_since", "_wasted")
+    __slots__ = ("_asked", "_since", "wasted")
 
     def __init__(self) -> None:
         self._since = float("-inf")
-        self._asked = self._wasted = 0
+        self._asked = self.wasted = 0
 
     def ask(self, now: float) -> None:
         """Count a question."""
         if now - self._since >= WASTE_WINDOW:
-            self._since, self._asked, self._wasted = now, 0, 0
+            self._since, self._asked, self.wasted = now, 0, 0
         self._asked += 1
 
     def waste(self) -> None:
         """Count a hedge that was not needed."""
-        self._wasted += 1
+        self.wasted += 1
 
     @property
     def spent(self) -> bool:
         """Whether hedges have to wait for a while."""
-        wasted = self._wasted
+        wasted = self.wasted
         return wasted >= WASTE_FLOOR and wasted >= self._asked * WASTE_SHARE
 
 
@@ -96,6 +96,9 @@ class Group(ABC):
         self.on_block = on_block
         self._on_change = {on_change} if on_change else set()
         self._records = [child.health for child in self._children]
+        self._ranking = health.Ranking(self._records, keep=delay is None)
+        self._order: list[Child] = []  # of all members, as the ranking has it
+        self._down: list[Child] = []
         self._budget = Budget()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._deadlines: Deadlines
@@ -148,7 +151,15 @@ class Group(ABC):
     def _bind(self) -> asyncio.AbstractEventLoop:
         self._loop = loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(loop)
+        self._ranking.until = 0.0  # by another clock
         return loop
+
+    def _rank(self, now: float) -> None:
+        """Look at the order of all members again."""
+        self._note_late([child for child in self._children if child.health.down])
+        self._ranking.renew(now)
+        self._down = [self._children[i] for i in self._ranking.down]
+        self._order = [self._children[i] for i in self._ranking.indices]
 
     def _note_late(self, down: Sequence[Child]) -> None:
         """A late reply, too, shows that a server is up."""

@@ -28,15 +28,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from resolverkit import health
 from resolverkit.groups.group import Group
-from resolverkit.groups.racing import Child, Race
+from resolverkit.groups.racing import Race
 from resolverkit.model import Attempt, Endpoint, Reply
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable, Sequence
 
+    from resolverkit.groups.racing import Child
     from resolverkit.model import Question
     from resolverkit.upstream import Upstream
 
@@ -58,7 +58,13 @@ class Hedge(Group):
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Ask; see `Upstream.query`."""
-        return self._start(question, self._children)
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            loop = self._bind()
+        now = loop.time()
+        if not self._ranking.holds(now):
+            self._rank(now)
+        return self._start(question, self._order, self._down, loop, now)
 
     def confirm(
         self, question: Question, denied_by: Attempt | None
@@ -71,35 +77,31 @@ class Hedge(Group):
         said = denied_by.endpoint if denied_by else Endpoint("")
         who = said.operator or said.name
         others = [child for child in self._children if child.operator != who]
-        return self._start(question, others) if others else None
-
-    def _start(
-        self, question: Question, children: Sequence[Child]
-    ) -> asyncio.Future[Reply]:
+        if not others:
+            return None
         loop = self._loop
         if loop is None or loop.is_closed():
             loop = self._bind()
         now = loop.time()
+        self._rank(now)
+        ordered = [child for child in self._order if child in others]
+        down = [child for child in self._down if child in others]
+        return self._start(question, ordered, down, loop, now)
+
+    def _start(
+        self,
+        question: Question,
+        ordered: Sequence[Child],
+        down: Sequence[Child],
+        loop: asyncio.AbstractEventLoop,
+        now: float,
+    ) -> asyncio.Future[Reply]:
         self._budget.ask(now)
-        down = [child for child in children if child.health.retry_at is not None]
-        if down:
-            self._note_late(down)
-        records = self._records
-        if children is not self._children:
-            records = [child.health for child in children]
-        if self.delay is None:  # failover: the order is the user's
-            ordered = sorted(children, key=_is_down)
-        else:
-            ordered = [children[i] for i in health.order(records, now)]
-        race = Race(self, question, ordered, self._deadlines, loop)
+        race = Race(self, question, ordered, loop)
         race.begin(now)
         if down:
             self._probe_due(race, down, question, now)
         return race
-
-
-def _is_down(child: Child) -> bool:
-    return child.health.retry_at is not None
 
 
 def race(upstreams: Iterable[Upstream]) -> Hedge:

@@ -36,7 +36,7 @@ from resolverkit.groups.racing import Race
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from resolverkit.deadlines import Deadline
     from resolverkit.groups.racing import Child
@@ -89,12 +89,11 @@ class Quorum(Group):
             loop = self._bind()
         now = loop.time()
         self._budget.ask(now)
-        down = [child for child in self._children if child.health.down]
-        self._note_late(down)
-        ordered = [self._children[i] for i in health.order(self._records, now)]
-        poll = Poll(self, question, ordered, loop)
+        if not self._ranking.holds(now):
+            self._rank(now)
+        poll = Poll(self, question, self._order, loop)
         poll.begin(now)
-        self._probe_due(poll, down, question, now)
+        self._probe_due(poll, self._down, question, now)
         return poll
 
     def confirm(self, question: Question, denied_by: Attempt | None) -> None:
@@ -152,10 +151,10 @@ class Poll(Race):
         self,
         group: Quorum,
         question: Question,
-        ordered: list[Child],
+        ordered: Sequence[Child],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(group, question, ordered, group._deadlines, loop)
+        super().__init__(group, question, ordered, loop)
         self._k = group.k
         self._strict = group.strict
         self._votes: list[_Vote] = []
@@ -243,7 +242,8 @@ class Poll(Race):
         if self._group._budget.spent:
             delay = health.MAX_DELAY
         overdue = partial(self._overdue, child, stretch)
-        self._timers.append(self._deadlines.add(now + delay * stretch, overdue))
+        table = self._group._deadlines
+        self._timers.append(table.add(now + delay * stretch, overdue))
 
     def _overdue(self, child: Child, stretch: float) -> None:
         asked = next((a for a, (c, _) in self._pending.items() if c is child), None)
@@ -310,6 +310,6 @@ class Poll(Race):
 
     def _give_up(self, now: float) -> None:
         for timer in self._timers:
-            timer.action = None
+            timer.cancel()
         self._timers = []
         super()._give_up(now)

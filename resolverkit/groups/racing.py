@@ -9,7 +9,6 @@ import logging
 from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit import health, policy
-from resolverkit.deadlines import Deadline
 from resolverkit.errors import (
     NetworkError,
     QueryTimeout,
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Mapping, Sequence
 
-    from resolverkit.deadlines import Deadlines
+    from resolverkit.deadlines import Deadline
     from resolverkit.groups.group import Group
     from resolverkit.model import Question
     from resolverkit.upstream import Upstream
@@ -53,41 +52,41 @@ class Child:
 Probes: TypeAlias = "Mapping[Child, tuple[float, asyncio.Future[Reply] | None]]"
 """Who was asked as a probe, when, and the Future of it until a race adopts it."""
 _NO_PROBES: Probes = {}
+_CONCLUSIVE = policy.Verdict.CONCLUSIVE
 
 
 class Race(Pending):
     """One question put to a group, and its outcome."""
 
     __slots__ = (
-        "_attempts", "_deadline", "_deadlines", "_errors", "_failed", "_group",
-        "_hedged", "_pending", "_question", "_remaining", "_stretch", "_weak", "asked",
-        "probes",
+        "_group", "_pending", "_question", "_remaining", "asked", "due", "waits",
     )  # fmt: skip
+
+    # What most races do without: of the instance only once it is set.
+    _attempts: tuple[tuple[int, Attempt], ...] = ()  # and place in `asked`
+    _errors: tuple[UpstreamError, ...] = ()
+    _failed: tuple[tuple[Child, float], ...] = ()  # said SERVFAIL or the like
+    _weak: Reply | None = None
+    _hedged = False
+    _stretch = 1.0
+    _later: Deadline | None = None  # the timer of those after the first
+    probes = _NO_PROBES
 
     def __init__(
         self,
         group: Group,
         question: Question,
-        ordered: list[Child],
-        deadlines: Deadlines,
+        ordered: Sequence[Child],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         super().__init__(loop=loop)
         self._group = group
         self._question = question
-        self._remaining = ordered
-        self._deadlines = deadlines
-        self._deadline: Deadline | None = None
+        self._remaining = list(ordered)
         self._pending: dict[asyncio.Future[Reply], tuple[Child, float]] = {}
-        # Tuples, for most races end with nothing in them.
-        self._attempts: tuple[tuple[int, Attempt], ...] = ()  # and place in `asked`
-        self._errors: tuple[UpstreamError, ...] = ()
-        self._failed: tuple[tuple[Child, float], ...] = ()  # said SERVFAIL or the like
-        self._weak: Reply | None = None
-        self._hedged = False
-        self._stretch = 1.0
         self.asked: list[Child] = []
-        self.probes = _NO_PROBES
+        self.waits = False
+        self.due: float
 
     # --- asking ----------------------------------------------------------------------
 
@@ -131,16 +130,27 @@ class Race(Pending):
 
     def _wait(self, child: Child, now: float) -> None:
         """Arm the timer that makes up for a late reply of `child`."""
-        delay = self._group.fixed_delay or child.health.delay * child.health.backoff
-        if self._group._budget.spent:
+        group, record = self._group, child.health
+        delay = group.fixed_delay or record.delay * record.backoff
+        budget = group._budget
+        if budget.wasted and budget.spent:
             delay = health.MAX_DELAY
-        if self._deadline is not None:
-            self._deadline.action = None
-        self._deadline = deadline = Deadline(now + delay * self._stretch, self._late)
-        self._deadlines.push(deadline)
+        if len(self.asked) == 1 and self._stretch == 1:  # its own entry in the table
+            self.due, self.waits = now + delay, True
+            group._deadlines.push(self)
+            return
+        self._stop()
+        self._later = group._deadlines.add(now + delay * self._stretch, self.expire)
 
-    def _late(self) -> None:
-        self._deadline = None
+    def _stop(self) -> None:
+        """Disarm the timer."""
+        self.waits = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def expire(self) -> None:
+        """The reply of whoever was asked last is late."""
         if self.done() or not self._pending:
             return
         now = self.get_loop().time()
@@ -178,25 +188,24 @@ class Race(Pending):
             outcome, before = Outcome[reply.kind.name], reply.attempts
             reply.winner = Attempt(child.endpoint, started, now - started, outcome)
             reply.attempts = (*before, reply.winner)
-        sample = reply.winner.sends == 1
-        was_down = child.health.succeeded(now, now - started, sample=sample)
-        if was_down:
-            self._group._recovered(child, was_down)
-        endpoint = reply.winner.endpoint
-        verdict = policy.verdict(reply, endpoint, on_block=self._group.on_block)
-        if verdict is not policy.Verdict.CONCLUSIVE or len(self.asked) > 1:
-            self._note(child, reply.attempts)
-        match verdict:
-            case policy.Verdict.CONCLUSIVE:
-                self._win(child, started, now, reply)
-                return
-            case policy.Verdict.BLOCKED:
-                reply.winner.outcome = Outcome.BLOCKED
-                self._errors += (ServerFailure(reply.rcode, reply.ede, (), "blocked"),)
-            case policy.Verdict.WEAK:
-                reply.winner.detail = f"{reply.winner.outcome} without SOA"
-                if self._weak is None:
-                    self._weak = reply
+        group, winner = self._group, reply.winner
+        sample = winner.sends == 1
+        if child.health.succeeded(now, now - started, sample=sample):
+            group._recovered(child, True)
+        verdict = policy.verdict(reply, winner.endpoint, on_block=group.on_block)
+        if verdict is _CONCLUSIVE:
+            if len(self.asked) > 1:
+                self._note(child, reply.attempts)
+            self._win(child, started, now, reply)
+            return
+        self._note(child, reply.attempts)
+        if verdict is policy.Verdict.BLOCKED:
+            winner.outcome = Outcome.BLOCKED
+            self._errors += (ServerFailure(reply.rcode, reply.ede, (), "blocked"),)
+        else:
+            winner.detail = f"{winner.outcome} without SOA"
+            if self._weak is None:
+                self._weak = reply
         self._go_on(now)
 
     def _lose(
@@ -270,9 +279,7 @@ class Race(Pending):
 
     def _give_up(self, now: float) -> None:
         """Stop the timer and cancel what is still pending; tell it in the attempts."""
-        if self._deadline is not None:
-            self._deadline.action = None
-            self._deadline = None
+        self._stop()
         if self._pending:
             pending, self._pending = self._pending, {}
             for asked, (child, started) in pending.items():
@@ -282,7 +289,8 @@ class Race(Pending):
                 self._note(child, (overtaken,))
                 drop(asked)
         self._remaining = []
-        self.probes = _NO_PROBES
+        if self.probes:
+            self.probes = _NO_PROBES
 
     def _note(self, child: Child, attempts: Sequence[Attempt]) -> None:
         place = 0 if child is self.asked[0] else self.asked.index(child)

@@ -11,7 +11,6 @@ from resolverkit.upstream import Pending
 if TYPE_CHECKING:
     import asyncio
 
-    from resolverkit.deadlines import Deadline
     from resolverkit.model import Endpoint, Question
 
 
@@ -62,16 +61,19 @@ class Asked(Pending):
     """
 
     __slots__ = (
-        "by_get", "channel", "deadline", "dropped", "owner",
-        "question", "replayed", "seen", "sends", "started", "tag",
+        "by_get", "channel", "dropped", "due", "owner",
+        "question", "replayed", "seen", "sends", "started", "tag", "waits",
     )  # fmt: skip
 
-    deadline: Deadline
     tag: Any  # what the channel knows it by: an id, a stream, a task
     seen: int  # the channel's reads when it got the question
 
-    def __init__(self, owner: Owner, question: Question, now: float) -> None:
+    def __init__(
+        self, owner: Owner, question: Question, now: float, due: float
+    ) -> None:
         super().__init__(loop=owner.loop)
+        self.due = due
+        self.waits = True
         self.owner = owner
         self.question = question
         self.started = now
@@ -89,7 +91,7 @@ class Asked(Pending):
         return True
 
     def _release(self) -> None:
-        self.deadline.action = None
+        self.waits = False
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.forget(self)

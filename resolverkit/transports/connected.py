@@ -82,8 +82,8 @@ class Connected:
         if self._connector is None:
             self._connector = self._bind()
         now = self.loop.time()
-        asked = Asked(self, question, now)
-        asked.deadline = self._deadlines.add(now + self._timeout, asked.expire)
+        asked = Asked(self, question, now, now + self._timeout)
+        self._deadlines.push(asked)
         channel = self._channel
         if channel is not None:
             channel.send(asked)
