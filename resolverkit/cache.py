@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from resolverkit.upstream import Upstream
 
 _log = logging.getLogger("resolverkit.cache")
+_log_answers = logging.getLogger("resolverkit.resolver").isEnabledFor
+_DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
+_CACHE, _UPSTREAM = Source.CACHE, Source.UPSTREAM
 
 
 class Served:
@@ -77,7 +80,13 @@ class Call:
 
 
 class Observer(Protocol):
-    """Is told of every flight; it must not raise."""
+    """Is told of flights; it must not raise.
+
+    Attributes:
+        hooked: somebody wants to know of each start and each answer.
+    """
+
+    hooked: bool
 
     def started(self, question: Question) -> None:
         """A question goes out."""
@@ -121,10 +130,11 @@ class _Waiter(asyncio.Future[Served]):
 class _Flight:
     """The one running resolution of a question."""
 
-    __slots__ = (
-        "asked", "cache", "denial", "failed", "key", "looking", "question",
-        "started", "upstream", "waiters",
-    )  # fmt: skip
+    # What most flights do without.
+    denial: Reply | None = None  # waits to be confirmed
+    looking = False  # the store has not spoken yet
+    failed: UpstreamError | None = None  # and the upstreams have, meanwhile
+    asked: asyncio.Future[Reply] | None = None
 
     def __init__(
         self,
@@ -140,10 +150,6 @@ class _Flight:
         self.upstream = upstream
         self.started = started
         self.waiters: list[_Waiter] = []
-        self.asked: asyncio.Future[Reply] | None = None
-        self.denial: Reply | None = None  # waits to be confirmed
-        self.looking = False  # the store has not spoken yet
-        self.failed: UpstreamError | None = None  # and the upstreams have, meanwhile
 
     def looked_up(self, record: Record | None) -> None:
         """The store has spoken."""
@@ -151,7 +157,21 @@ class _Flight:
 
     def landed(self, asked: asyncio.Future[Reply]) -> None:
         """The upstream is done."""
-        self.cache._landed(self, asked)
+        cache = self.cache
+        if self.asked is not asked:  # given up
+            if not asked.cancelled():
+                asked.exception()
+        elif asked.cancelled():
+            closed = NetworkError("the resolver was closed", local=True)
+            cache._end_denied(self, closed)
+        elif (error := asked.exception()) is not None:
+            cache._end_denied(self, error)
+        else:
+            reply = asked.result()
+            if reply.kind is _DATA and not reply.disputed and self.denial is None:
+                cache._store(self, reply)  # as nearly all
+            else:
+                cache._weigh(self, reply)
 
 
 class Cache(Memory):
@@ -186,6 +206,7 @@ class Cache(Memory):
         self.reset_counts()
         self._flights: dict[bytes, _Flight] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._horizon: asyncio.TimerHandle | None = None
 
     # --- asking ----------------------------------------------------------------------
 
@@ -219,7 +240,7 @@ class Cache(Memory):
                 self.hits += 1
                 if now >= entry.refresh_at:
                     self._refresh(entry, upstream, now)
-                return Served(entry, Source.CACHE)
+                return Served(entry, _CACHE)
             if now < entry.learnt + policy.FAILURE_RECHECK:
                 return self._serve_stale(held)
         self.misses += 1
@@ -340,9 +361,11 @@ class Cache(Memory):
         now = loop.time()
         flight = _Flight(self, key, question, upstream, now)
         self._flights[key] = flight
-        self._horizons.add(flight, now)
-        if self.observer is not None:
-            self.observer.started(question)
+        if self._horizon is None:
+            self._see_to(flight)
+        observer = self.observer
+        if observer is not None and observer.hooked:
+            observer.started(question)
         behind = self.behind
         if look and behind and question.cacheable and behind.may_have(question.key):
             flight.looking = True
@@ -361,6 +384,24 @@ class Cache(Memory):
         flight.asked = asked
         listen(asked, flight.landed)
 
+    def _see_to(self, flight: _Flight) -> None:
+        """Arm the timer that ends flights: they stand in the order of their starts."""
+        assert self._loop is not None
+        due = flight.started + policy.RESOLUTION_DEADLINE
+        self._horizon = self._loop.call_at(due, self._end_overdue)
+
+    def _end_overdue(self) -> None:
+        """End each flight that has had its time; the next one has the timer."""
+        assert self._loop is not None
+        self._horizon = None
+        now = self._loop.time()
+        for flight in list(self._flights.values()):
+            if flight.started + policy.RESOLUTION_DEADLINE > now:
+                if self._horizon is None:
+                    self._see_to(flight)
+                return
+            self._overdue(flight)
+
     def _overdue(self, flight: _Flight) -> None:
         if flight.asked is None:
             return
@@ -370,20 +411,6 @@ class Cache(Memory):
         limit = policy.RESOLUTION_DEADLINE
         error = QueryTimeout(f"nothing conclusive within {limit:g} s", attempts)
         self._end_denied(flight, error)
-
-    def _landed(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
-        if flight.asked is not asked:  # given up
-            if not asked.cancelled():
-                asked.exception()
-            return
-        if asked.cancelled():
-            self._end_denied(
-                flight, NetworkError("the resolver was closed", local=True)
-            )
-        elif (error := asked.exception()) is not None:
-            self._end_denied(flight, error)
-        else:
-            self._weigh(flight, asked.result())
 
     # --- what the store says ---------------------------------------------------------
 
@@ -461,9 +488,6 @@ class Cache(Memory):
 
     def _weigh(self, flight: _Flight, reply: Reply) -> None:
         """Is this reply to replace what we have?"""
-        if reply.kind is Kind.DATA and not reply.disputed and flight.denial is None:
-            self._store(flight, reply)
-            return
         question, now = flight.question, self.clock()
         entry = self.find(question) if question.cacheable else None
         if entry is not None and not entry.usable(now, self.stale):
@@ -524,7 +548,7 @@ class Cache(Memory):
         if not question.cacheable or self.max_bytes == 0:
             self._deliver(flight, Entry(question, reply, now))
             return
-        was = self._positive.get(question.key) if reply.denial else None
+        was = None if reply.kind is _DATA else self._positive.get(question.key)
         entry = self.learn(question, reply, now)
         if self.behind is not None:
             self._write_behind(self.behind, entry, question)
@@ -568,29 +592,34 @@ class Cache(Memory):
                 waiter.set_exception(error)
 
     def _deliver(self, flight: _Flight, entry: Entry) -> None:
-        served = Served(entry, Source.UPSTREAM)
-        if self.observer is not None:
-            self.observer.landed(flight.question, served)
-        denied = entry.reply.denial and flight.question.cacheable
-        for waiter in self._finish(flight):
-            held = None
-            if denied:
-                stale, now = waiter.call.stale, self.clock()
-                held = self.held(flight.question, now, stale)
+        served, question = Served(entry, _UPSTREAM), flight.question
+        observer = self.observer
+        if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
+            observer.landed(question, served)
+        waiting = self._finish(flight)
+        if entry.reply.kind is _DATA or not question.cacheable:
+            for waiter in waiting:
+                waiter.set_result(served)
+            return
+        now = self.clock()
+        for waiter in waiting:
+            held = self.held(question, now, waiter.call.stale)
             waiter.set_result(served if held is None else self._serve_stale(held))
 
     def _finish(self, flight: _Flight) -> list[_Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
         self._flights.pop(flight.key, None)
-        self._horizons.discard(flight)
         if flight.looking:
             self._head_starts.discard(flight)
             self._openings.discard(flight)
         flight.asked = None
-        waiters, flight.waiters = flight.waiters, []
-        for waiter in waiters:
+        waiting = []
+        for waiter in flight.waiters:
             waiter.waits = False
-        return [waiter for waiter in waiters if not waiter.done()]
+            if not waiter.done():
+                waiting.append(waiter)
+        flight.waiters = []
+        return waiting
 
     # --- lifetime --------------------------------------------------------------------
 
@@ -602,7 +631,7 @@ class Cache(Memory):
         self._flights = {}
         self._lifetimes = Deadlines(loop)
         self._patience = Deadlines(loop)
-        self._horizons = Timeouts(loop, policy.RESOLUTION_DEADLINE, self._overdue)
+        self._horizon = None
         self._head_starts = Timeouts(loop, policy.HEAD_START, self._go_out)
         self._openings = Timeouts(loop, policy.OPENING, self._go_out)
         if self.behind is not None:
@@ -620,8 +649,11 @@ class Cache(Memory):
         if self._loop is not None:
             for table in (self._lifetimes, self._patience):
                 table.clear()
-            for times in (self._horizons, self._head_starts, self._openings):
+            for times in (self._head_starts, self._openings):
                 times.clear()
+            if self._horizon is not None:
+                self._horizon.cancel()
+                self._horizon = None
 
     def reset_counts(self) -> None:
         """Set what is counted to zero."""

@@ -58,12 +58,16 @@ class Reporter:
     Args:
         hook: who is told, if anybody.
         path_of: gives the path of what is served.
+
+    Attributes:
+        hooked: there is a Hook.
     """
 
     def __init__(
         self, hook: Hook | None, path_of: Callable[[Served], AnswerPath]
     ) -> None:
         self._hook = hook
+        self.hooked = hook is not None
         self._path_of = path_of
 
     def started(self, question: Question) -> None:

@@ -39,6 +39,7 @@ _SAME = 1.0  # seconds: dates in stores are rounded, and their clocks differ a b
 _ADDRESSES = (1, 28)
 _CNAME = 5
 _ANY_TYPE = b"\0\0"
+_DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 
 
 class Entry:
@@ -74,7 +75,7 @@ class Entry:
     def renew(self, reply: Reply, now: float) -> None:
         """Take a newer reply in place of the old one."""
         ttl = reply.ttl
-        if reply.denial and not reply.soa:
+        if reply.kind is not _DATA and reply.denial and not reply.soa:
             ttl = reply.ttl = int(policy.LAME_TTL)
         self.reply = reply
         self.learnt = now
@@ -266,30 +267,30 @@ class Memory:
         if self._failures.currsize:
             self._failures.pop(key, None)
             self._siblings.pop(wire.parent(question.wire_name), None)
-        if reply.kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
+        kind = reply.kind
+        if kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
             return Entry(question, reply, now)
         entry = self._positive.get(key)
-        if entry is not None and reply.kind is Kind.DATA and reply.ttl:
+        if entry is None:
+            entry = Entry(question, reply, now)
+            if reply.ttl:  # TTL 0 is for this question only
+                self._keep(entry, question)
+        elif kind is _DATA and reply.ttl:
             self._bytes -= entry.size
             entry.renew(reply, now)
             self._keep(entry, question)
-        elif entry is not None and reply.kind is Kind.DATA:
+        elif kind is _DATA:
             # A vantage that counts its TTL down says 0 for a second: the answer is for
             # this question only, and the last known good is still the one before it.
             entry.since, entry.failed_at, entry.denied_at = (), None, None
             entry = Entry(question, reply, now)
         else:
-            if entry is not None:
-                self._retire(key, entry, reply, now)
+            self._retire(key, entry, reply, now)
             entry = Entry(question, reply, now)
-            if entry.reply.ttl:  # TTL 0 is for this question only
+            if reply.ttl:
                 self._keep(entry, question)
         name = question.wire_name
-        if (
-            reply.final == name
-            and reply.kind is Kind.DATA
-            and question.rdtype != _CNAME
-        ):
+        if kind is _DATA and reply.final == name and question.rdtype != _CNAME:
             return entry  # it says nothing of other entries
         if reply.soa or not reply.denial or is_chosen_block(reply):
             if reply.kind is Kind.DATA or reply.final != name:  # RFC 8767 section 7
@@ -384,15 +385,10 @@ class Memory:
         return keys
 
     def _keep(self, entry: Entry, question: Question) -> None:
-        reply = entry.reply
-        entry.size = (
-            _ENTRY_COST
-            + len(reply.wire)
-            + len(question.key)
-            + 100 * len(reply.attempts)
-        )
-        if reply.kind is Kind.DATA:
-            key = question.key
+        reply, key = entry.reply, question.key
+        attempts = 100 * len(reply.attempts)
+        entry.size = _ENTRY_COST + len(reply.wire) + len(key) + attempts
+        if reply.kind is _DATA:
             if self._denials.currsize and entry.denied_at is None:
                 self._denials.pop(key, None)
                 self._denials.pop(_nxdomain_key(question), None)
@@ -405,9 +401,10 @@ class Memory:
                     name = _name_key(question)
                     self._other_types.setdefault(name, set()).add(question.rdtype)
             self._bytes += entry.size
-            self._shrink()
+            if self._bytes > self.max_bytes:
+                self._shrink()
             return
-        key, other = question.key, _nxdomain_key(question)
+        other = _nxdomain_key(question)
         if reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name:
             key, other = other, key
         self._denials.pop(other, None)  # the newer word on the name
