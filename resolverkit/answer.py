@@ -66,13 +66,13 @@ class Answer(dns.resolver.Answer):
         question: Question,
         reply: Reply,
         source: Source,
-        *,
         learnt: float,
         clock: Callable[[], float],
+        on_parse: Callable[[Question, Reply, int], None] | None = None,
+        *,
         since: tuple[Attempt, ...] = (),
         stale_ttl: int = 0,
         detail: str = "",
-        on_parse: Callable[[Question, Reply, int], None] | None = None,
     ) -> None:
         """Make the shell; for resolverkit's own use.
 
@@ -82,18 +82,17 @@ class Answer(dns.resolver.Answer):
             source: where from.
             learnt: when, on `clock`.
             clock: the resolver's clock, for ages.
+            on_parse: told of the bytes that what was parsed takes.
             since: attempts that have failed since it was learnt.
             stale_ttl: TTL of the records where they are stale, in seconds.
             detail: for the path.
-            on_parse: told of the bytes that what was parsed takes.
         """
         self._question = question
         self._reply = reply
         self._source = source
         self._learnt = learnt
         self._clock = clock
-        if on_parse is not None:
-            self._on_parse = on_parse
+        self._on_parse = on_parse
         if since:
             self._since = since
         if detail:

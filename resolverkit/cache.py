@@ -70,13 +70,11 @@ class Call:
         variant: tells flights apart that go other ways (TCP, a source address).
     """
 
-    __slots__ = ("refresh", "stale", "started", "until", "variant")
-
     stale: StalePolicy
     started: float
     until: float
-    refresh: bool
-    variant: bytes
+    refresh = False
+    variant = b""
 
 
 class Observer(Protocol):

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 _IN = dns.rdataclass.IN
 _A = dns.rdatatype.A
 _ADDRESSES = frozenset({1, 28})
+_DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
+_UPSTREAM, _CACHE = Source.UPSTREAM, Source.CACHE
+_STALE, _HELD = Source.STALE, Source.HELD
 _MAX_SPELLINGS = 256  # of types, in the table of hits
 
 
@@ -60,14 +63,12 @@ def suspend_clock() -> Callable[[], float]:
 class _Call(Call):
     """One caller's options, for all the names that are tried for it."""
 
-    __slots__ = ("denied", "lifetime", "rdclass", "rdtype", "stack", "way")
-
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
     stack: Stack
-    way: Way
+    way: Way = ANY_WAY
     lifetime: float
-    denied: tuple[tuple[dns.name.Name, Served], ...]  # candidates that do not exist
+    denied: tuple[tuple[dns.name.Name, Served], ...] = ()  # names that do not exist
 
 
 class Resolver(dns.asyncresolver.Resolver):
@@ -143,6 +144,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self._reporter = self._store.observer = Reporter(hook, self._path)
         self._hot: dict[Any, dict[str, Entry]] = {}
         self._plain: tuple[bool, bool, bool] | None = None
+        self._checked = False  # the lifetime, by whoever first needs it
         self._stack: Stack | None = None
         self._settings = (strategy, on_block, dict(routes or {}))
         self._from_file: frozenset[dns.name.Name] = frozenset()
@@ -184,6 +186,8 @@ class Resolver(dns.asyncresolver.Resolver):
         if name in _HIT_OPTIONS:  # what the table of hits takes for granted
             self._hot = {}
             self._plain = None
+        elif name == "lifetime":
+            self._checked = False
 
     @property
     def nameservers(self) -> Sequence[Any]:
@@ -287,7 +291,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 raise self._failure(question, error, call.lifetime) from error
             answer = self._conclude(question, served, call, raise_on_no_answer)
             if answer is not None:
-                if served.source is Source.CACHE and not search:
+                if served.source is _CACHE and not search:
                     self._remember(qname, rdtype, question, served.entry)
                 return answer
         raise self._nxdomain(call)
@@ -356,10 +360,9 @@ class Resolver(dns.asyncresolver.Resolver):
         """
         call = _Call()
         call.stack = stack = self._bind(None)
-        call.way, call.variant, call.stale = ANY_WAY, b"", self._stale
+        call.stale = self._stale
         call.started = stack.loop.time()
         call.until = call.started + lifetime
-        call.refresh = False
         view = stack.view(name, relative=rdtype in _ADDRESSES)
         question = wire.make_question(
             name,
@@ -387,17 +390,20 @@ class Resolver(dns.asyncresolver.Resolver):
         call = _Call()
         call.rdtype, call.rdclass = _check_types(rdtype, rdclass)
         call.stack = stack = self._bind(backend)
+        if lifetime is not None:
+            config.check_timeout("lifetime", lifetime)
+        elif not self._checked:
+            config.check_timeout("lifetime", self.lifetime)
+            self._checked = True
         call.lifetime = self.lifetime if lifetime is None else lifetime
-        config.check_timeout("lifetime", call.lifetime)
-        call.way, call.variant = ANY_WAY, b""
         if tcp or source or source_port:
             call.way = (tcp, source, source_port)
             call.variant = repr(call.way).encode()
         call.stale = self._stale if stale is None else _stale_policy(stale)
         call.started = stack.loop.time()
         call.until = call.started + call.lifetime
-        call.refresh = refresh
-        call.denied = ()
+        if refresh:
+            call.refresh = True
         return call
 
     def _conclude(
@@ -405,13 +411,15 @@ class Resolver(dns.asyncresolver.Resolver):
     ) -> Answer | None:
         """The answer for one candidate; None where there is no such name."""
         kind = served.entry.reply.kind
+        if kind is _DATA:
+            return self._answer(question, served, call.stale)
         if kind is Kind.NXDOMAIN:
             call.denied += ((question.name, served),)
             return None
         if kind is Kind.YXDOMAIN:
             raise errors.YXDOMAIN(self._path(served))
         answer = self._answer(question, served, call.stale)
-        if kind is Kind.NODATA and raise_on_no_answer:
+        if raise_on_no_answer:
             raise errors.NoAnswer(answer.path, response=answer.response)
         return answer
 
@@ -484,24 +492,19 @@ class Resolver(dns.asyncresolver.Resolver):
     # --- answers and errors ----------------------------------------------------------
 
     def _answer(self, question: Question, served: Served, stale: StalePolicy) -> Answer:
-        entry = served.entry
-        old = served.source is Source.STALE or served.source is Source.HELD
+        entry, source = served.entry, served.source
+        cached = source is _CACHE
+        if cached and entry.answer is not None:
+            return entry.answer
+        told = (question, entry.reply, source, entry.learnt, self._clock, self._charge)
+        if source is _UPSTREAM:
+            return Answer(*told)
+        old = source is _STALE or source is _HELD
         if old:
             self._reporter.served(question, served)
-        elif served.source is Source.CACHE and entry.answer is not None:
-            return entry.answer
-        answer = Answer(
-            question,
-            entry.reply,
-            served.source,
-            learnt=entry.learnt,
-            clock=self._clock,
-            since=entry.since,
-            stale_ttl=stale.ttl if old else 0,
-            detail=served.detail,
-            on_parse=self._charge,
-        )
-        if served.source is Source.CACHE and entry.key == question.key:
+        ttl = stale.ttl if old else 0
+        answer = Answer(*told, since=entry.since, stale_ttl=ttl, detail=served.detail)
+        if cached and entry.key == question.key:
             entry.answer = answer
         return answer
 
@@ -658,16 +661,17 @@ class Resolver(dns.asyncresolver.Resolver):
             raise RuntimeError(
                 "resolverkit runs on asyncio (or uvloop) only, and no such loop runs"
             ) from None
+        if stack is not None and stack.loop is loop and not stack.outdated(self):
+            return stack
         if stack is not None and stack.loop is not loop and not stack.loop.is_closed():
             raise RuntimeError(
                 "this Resolver is in use on another loop that is still open; make one "
                 "Resolver for each loop, or a resolverkit.blocking.Resolver for all "
                 "threads"
             )
-        if stack is None or stack.loop is not loop or stack.outdated(self):
-            if stack is not None and stack.loop is loop:
-                stack.retire()
-            self._stack = stack = Stack(self, loop, self._store, *self._settings)
+        if stack is not None and stack.loop is loop:
+            stack.retire()
+        self._stack = stack = Stack(self, loop, self._store, *self._settings)
         return stack
 
     def _inherit(self, other: Resolver) -> None:

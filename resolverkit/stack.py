@@ -74,8 +74,8 @@ class Stack:
         cache.bind(loop)
         self._options = (
             copy.copy(options._nameservers),  # may change in place
-            options.port,
             dict(options.nameserver_ports),
+            options.port,
             options.timeout,
         )
         self._timeout = options.timeout
@@ -278,12 +278,13 @@ class Stack:
 
     def outdated(self, options: Resolver) -> bool:
         """Whether options that matter have been set since; lists change in place."""
-        return (
-            options._nameservers != self._options[0]
-            or options.port != self._options[1]
-            or options.nameserver_ports != self._options[2]
-            or options.timeout != self._options[3]
+        now = (
+            options._nameservers,
+            options.nameserver_ports,
+            options.port,
+            options.timeout,
         )
+        return now != self._options
 
     def retire(self) -> None:
         """Close once the flights that are under way have ended.

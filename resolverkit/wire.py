@@ -63,6 +63,7 @@ _PLAIN = {  # type and class → octets of a record, what precedes its TTL, its 
 
 _PLAIN_TEXT = re.compile(r"(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?")
 
+_new_tuple = tuple.__new__
 _LENGTHS = tuple([bytes((n,)) for n in range(64)])
 
 # --- names ---------------------------------------------------------------------------
@@ -132,7 +133,8 @@ def make_question(
     tail = name + _pack_pair(rdtype, rdclass)
     wire = _HEADERS[checking_disabled] + tail + _OPTS[dnssec_ok]
     key = tail + _FLAGS[flags] + view
-    return Question(key, wire, 12 + len(tail), rdtype, rdclass)
+    values = (key, wire, 12 + len(tail), rdtype, rdclass, True, None)
+    return _new_tuple(Question, values)  # past its __new__, which is a call in Python
 
 
 def question_of(key: bytes) -> Question:
