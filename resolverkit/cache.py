@@ -249,7 +249,7 @@ class Cache(Memory):
         elif entry is not None and not entry.usable(now, stale):
             entry = None
         if flight is None:
-            failure = self._failures.get(key)
+            failure = self._failures.get(key) if self._failures.currsize else None
             if failure is not None and now < failure.until:
                 if entry is not None:
                     return self._serve_stale(entry, "not asked again yet")
@@ -260,7 +260,15 @@ class Cache(Memory):
             wait_until = self._stale_due(entry, flight, call, now)
             if wait_until <= loop.time():
                 return self._serve_stale(entry)
-        return self._join(flight, entry, wait_until, call, loop)
+        waiter = _Waiter(loop=loop)
+        waiter.flight = flight
+        waiter.call = call
+        waiter.entry = entry
+        waiter.due = wait_until
+        waiter.waits = True
+        (self._lifetimes if entry is None else self._patience).push(waiter)
+        flight.waiters.append(waiter)
+        return waiter
 
     def _stale_due(
         self, entry: Entry, flight: _Flight, call: Call, now: float
@@ -304,24 +312,6 @@ class Cache(Memory):
             assert self._loop is not None
             self.refreshes += 1
             self._launch(question.key, question, upstream, self._loop, look=False)
-
-    def _join(
-        self,
-        flight: _Flight,
-        entry: Entry | None,
-        until: float,
-        call: Call,
-        loop: asyncio.AbstractEventLoop,
-    ) -> _Waiter:
-        waiter = _Waiter(loop=loop)
-        waiter.flight = flight
-        waiter.call = call
-        waiter.entry = entry
-        waiter.due = until
-        waiter.waits = True
-        (self._lifetimes if entry is None else self._patience).push(waiter)
-        flight.waiters.append(waiter)
-        return waiter
 
     def fresh(self, question: Question) -> Served | None:
         """What is fresh in memory, for those who want nobody to be asked."""

@@ -90,14 +90,15 @@ class Health:
         """
         self.answers += 1
         if sample:
-            self.srtt = rtt if self.srtt is None else self._mean(rtt)
+            mean, samples = self.srtt, self._samples
+            self.srtt = rtt if mean is None else mean + (rtt - mean) * _GAIN
             self._updated = now
-            self._samples.append(rtt)
+            samples.append(rtt)
             self._since_sort += 1 if self.backoff == 1 else _RESORT_EVERY
             self._unclear, self.backoff = 0, 1.0
-            if self._since_sort >= _RESORT_EVERY or len(self._samples) <= _RESORT_EVERY:
+            if self._since_sort >= _RESORT_EVERY or len(samples) <= _RESORT_EVERY:
                 self._since_sort = 0
-                self.delay = hedge_delay(self._samples)
+                self.delay = hedge_delay(samples)
         else:
             if self.srtt is None:
                 self.srtt, self._updated = rtt, now
@@ -162,15 +163,11 @@ class Health:
             return self.srtt
         return float(self.srtt * 0.5 ** (idle / _HALF_LIFE))
 
-    def _mean(self, value: float) -> float:
-        assert self.srtt is not None
-        return self.srtt + (value - self.srtt) * _GAIN
-
     def _worsen(self, now: float, elapsed: float) -> None:
         if self.srtt is None:
             self.srtt = elapsed
         elif elapsed > self.srtt:
-            self.srtt = self._mean(elapsed)
+            self.srtt += (elapsed - self.srtt) * _GAIN
         self._updated = now
         self._moved()
 

@@ -31,29 +31,35 @@ _log = logging.getLogger("resolverkit.hedge")
 
 
 class Budget:
-    """How many hedges were wasted lately."""
+    """How many hedges were wasted lately.
 
-    __slots__ = ("_asked", "_since", "wasted")
+    Attributes:
+        spent: hedges have to wait for a while.
+    """
+
+    __slots__ = ("_asked", "_since", "_wasted", "spent")
 
     def __init__(self) -> None:
         self._since = float("-inf")
-        self._asked = self.wasted = 0
+        self._asked = self._wasted = 0
+        self.spent = False
 
     def ask(self, now: float) -> None:
         """Count a question."""
         if now - self._since >= WASTE_WINDOW:
-            self._since, self._asked, self.wasted = now, 0, 0
+            self._since, self._asked, self._wasted = now, 0, 0
         self._asked += 1
+        if self.spent:
+            self._sum_up()
 
     def waste(self) -> None:
         """Count a hedge that was not needed."""
-        self.wasted += 1
+        self._wasted += 1
+        self._sum_up()
 
-    @property
-    def spent(self) -> bool:
-        """Whether hedges have to wait for a while."""
-        wasted = self.wasted
-        return wasted >= WASTE_FLOOR and wasted >= self._asked * WASTE_SHARE
+    def _sum_up(self) -> None:
+        wasted = self._wasted
+        self.spent = wasted >= WASTE_FLOOR and wasted >= self._asked * WASTE_SHARE
 
 
 class Group(ABC):

@@ -92,13 +92,15 @@ class Race(Pending):
 
     def begin(self, now: float) -> None:
         """Ask the first, or all where there is no delay."""
-        self._ask_next(now)
+        self._ask(self._remaining.pop(0), now)
         if self._group.delay == 0:
             while self._remaining:
                 self._ask_next(now)
 
     def _ask_next(self, now: float) -> None:
-        child = self._pick()
+        self._ask(self._pick(), now)
+
+    def _ask(self, child: Child, now: float) -> None:
         self.asked.append(child)
         if not self.probes and child.health.retry_at is None:
             asked = ask(child.upstream, self._question, self._ended)
@@ -121,33 +123,26 @@ class Race(Pending):
     def _pick(self) -> Child:
         """The best that is left, of an operator that was not asked yet if possible."""
         remaining = self._remaining
-        if self.asked:
-            operators = {child.operator for child in self.asked}
-            for i, child in enumerate(remaining):
-                if child.operator not in operators and not child.health.down:
-                    return remaining.pop(i)
+        operators = {child.operator for child in self.asked}
+        for i, child in enumerate(remaining):
+            if child.operator not in operators and not child.health.down:
+                return remaining.pop(i)
         return remaining.pop(0)
 
     def _wait(self, child: Child, now: float) -> None:
         """Arm the timer that makes up for a late reply of `child`."""
         group, record = self._group, child.health
         delay = group.fixed_delay or record.delay * record.backoff
-        budget = group._budget
-        if budget.wasted and budget.spent:
+        if group._budget.spent:
             delay = health.MAX_DELAY
         if len(self.asked) == 1 and self._stretch == 1:  # its own entry in the table
             self.due, self.waits = now + delay, True
             group._deadlines.push(self)
             return
-        self._stop()
-        self._later = group._deadlines.add(now + delay * self._stretch, self.expire)
-
-    def _stop(self) -> None:
-        """Disarm the timer."""
         self.waits = False
         if self._later is not None:
             self._later.cancel()
-            self._later = None
+        self._later = group._deadlines.add(now + delay * self._stretch, self.expire)
 
     def expire(self) -> None:
         """The reply of whoever was asked last is late."""
@@ -279,7 +274,9 @@ class Race(Pending):
 
     def _give_up(self, now: float) -> None:
         """Stop the timer and cancel what is still pending; tell it in the attempts."""
-        self._stop()
+        self.waits = False
+        if self._later is not None:
+            self._later.cancel()
         if self._pending:
             pending, self._pending = self._pending, {}
             for asked, (child, started) in pending.items():
