@@ -9,7 +9,7 @@ live in LRUs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
@@ -50,19 +50,19 @@ class Entry:
         "denied_at",
         "expires",
         "failed_at",
+        "found",
         "key",
         "learnt",
         "refresh_at",
         "reply",
         "since",
         "size",
-        "text",
         "used",
     )  # fmt: skip
 
     def __init__(self, question: Question, reply: Reply, now: float) -> None:
         self.key = question.key
-        self.text: tuple[dict[str, Entry], str] | None = None
+        self.found: tuple[dict[Any, Entry], tuple[Any, ...]] | None = None  # by hits
         self.used = False
         self.size = 0
         self.renew(reply, now)
@@ -443,10 +443,11 @@ class Memory:
         del self._positive[key]
         self._bytes -= entry.size
         entry.refresh_at = float("-inf")  # for who still has it at hand
-        if entry.text is not None:
-            table, text = entry.text
-            table.pop(text, None)
-            entry.text = None
+        if entry.found is not None:
+            table, keys = entry.found
+            for known in keys:
+                table.pop(known, None)
+            entry.found = None
         question = entry.question
         if question.rdtype not in _ADDRESSES:
             name = _name_key(question)

@@ -142,7 +142,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self._store = Cache(self._clock, self._stale, cache_size, behind)
         self._charge = self._store.charge
         self._reporter = self._store.observer = Reporter(hook, self._path)
-        self._hot: dict[Any, dict[str, Entry]] = {}
+        self._hot: dict[Any, dict[Any, Entry]] = {}  # by text, or labels
         self._plain: tuple[bool, bool, bool] | None = None
         self._checked = False  # the lifetime, by whoever first needs it
         self._stack: Stack | None = None
@@ -265,10 +265,13 @@ class Resolver(dns.asyncresolver.Resolver):
             LifetimeTimeout: the lifetime ended first.
             dns.resolver.NoMetaqueries: ANY, AXFR and the like.
         """
-        if qname.__class__ is str and not (refresh or search) and rdclass == _IN:
+        if not (refresh or search) and rdclass == _IN:
             table = self._hot.get(rdtype)
             if table is not None:
-                entry = table.get(qname) or table.get(qname.lower())
+                if isinstance(qname, str):
+                    entry = table.get(qname) or table.get(qname.lower())
+                else:  # its own hash is a loop in Python
+                    entry = table.get(qname.labels)
                 if entry is not None and self._clock() < entry.refresh_at:
                     answer: Answer | None = entry.answer
                     if answer is not None:
@@ -515,21 +518,24 @@ class Resolver(dns.asyncresolver.Resolver):
         question: Question,
         entry: Entry,
     ) -> None:
-        """Put a cached answer where `resolve` finds it by the text of its name."""
-        if not isinstance(qname, str) or question.rdclass != _IN:
+        """Put a cached answer where `resolve` finds it by its name as written."""
+        if question.rdclass != _IN or entry.reply.kind is not _DATA:
             return
-        if self.use_search_by_default or entry.reply.kind is not Kind.DATA:
+        if self.use_search_by_default:
             return
-        if entry.text and entry.text[0] is self._hot.get(question.rdtype):
+        key: Any = qname.lower() if isinstance(qname, str) else qname.labels
+        if not isinstance(qname, str) and not qname.is_absolute():
             return
         spelling: Any = rdtype
         if spelling not in self._hot:
             if len(self._hot) >= _MAX_SPELLINGS:
                 return
             self._hot[spelling] = self._hot.setdefault(question.rdtype, {})
-        table, text = self._hot[spelling], qname.lower()
-        table[text] = entry
-        entry.text = (table, text)
+        table = self._hot[spelling]
+        keys = entry.found[1] if entry.found and entry.found[0] is table else ()
+        if not any(isinstance(known, type(key)) for known in keys):  # one of each kind
+            table[key] = entry
+            entry.found = (table, (*keys, key))
 
     def _path(self, served: Served) -> AnswerPath:
         entry = served.entry

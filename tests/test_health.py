@@ -273,3 +273,41 @@ def test_losses_never_move_the_backoff(events):
     assert mixed.backoff == clean.backoff
     assert mixed.backoff >= 1
     assert mixed.delay * mixed.backoff <= health.MAX_DELAY * 1.001
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.sampled_from(["succeeded", "resent", "failed", "overtaken", "heard"]),
+            st.sampled_from([0.01, 0.02, 0.2]),
+            st.sampled_from([0.0, 0.001, 0.1, 40.0]),
+        ),
+        max_size=80,
+    )
+)
+def test_a_ranking_that_holds_is_the_order(events):
+    """But for the decay of 50 ms."""
+    records = [Health() for _ in range(3)]
+    ranking, now = health.Ranking(records, keep=False), 1.0
+    for who, what, elapsed, after in events:
+        now += after
+        record = records[who]
+        match what:
+            case "succeeded":
+                record.succeeded(now, elapsed)
+            case "resent":
+                record.succeeded(now, elapsed, sample=False)
+            case "failed":
+                record.failed(now, elapsed)
+            case "overtaken":
+                record.overtaken(now, elapsed, silent=True)
+            case _:
+                record.heard()
+        if not ranking.holds(now):
+            ranking.renew(now)
+        assert ranking.down == [i for i in range(3) if records[i].down]
+        first = records[health.order(records, now)[0]]
+        assert ranking.first.down == first.down
+        assert ranking.first.rank(now) <= first.rank(now) * 1.001

@@ -619,6 +619,29 @@ def test_strategies(strategy, asked):
     assert run(main) == asked
 
 
+def test_a_name_hits_however_it_is_written():
+    """As text or as a Name, in any case; and not once it is flushed."""
+
+    async def main():
+        (a,) = upstreams(GOOD)
+        r = resolver(a)
+        await call(r)
+        written = [
+            WWW, WWW.upper(), dns.name.from_text(WWW), dns.name.from_text(WWW.upper())
+        ]  # fmt: skip
+        for name in written * 2:
+            for rdtype in ("A", dns.rdatatype.A, "a"):
+                assert await call(r, name, rdtype) == ("192.0.2.1", "cache", 0)
+        hits = r.stats().hits
+        r.cache.flush()
+        assert await call(r, written[2]) == ("192.0.2.1", "upstream", 10)
+        assert await call(r, written[2]) == ("192.0.2.1", "cache", 0)
+        assert await call(r, written[0]) == ("192.0.2.1", "cache", 0)
+        return hits
+
+    assert run(main) == 24
+
+
 def test_tcp_and_source_share_the_store():
     """`tcp`, `source`, `source_port` work and share the store."""
 
