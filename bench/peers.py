@@ -36,10 +36,10 @@ async def _nothing() -> None:
     """What has nothing to close."""
 
 
-def ours(port: int) -> Peer:
-    """A Resolver with three upstreams, hedged."""
+def ours(port: int, store: str | None = None) -> Peer:
+    """A Resolver with three upstreams, hedged, and a store if one is named."""
     upstreams = [f"{address}:{port}" for address in ADDRESSES]
-    resolver = resolverkit.Resolver(upstreams, configure=False)
+    resolver = resolverkit.Resolver(upstreams, configure=False, store=store)
 
     async def read(name: str) -> object:
         return (await resolver.resolve(name))[0].address
