@@ -257,7 +257,7 @@ class HttpFace:
             return _problem(403)
         # How long it is fresh is the least TTL, which has been counted down already
         # (RFC 8484 section 5.1). Failures are not to be kept here as well.
-        lifetime = least_ttl(reply) if len(reply) > doh.HEADER else 0
+        lifetime = least_ttl(reply)
         kept = f"max-age={lifetime}" if lifetime else "no-store"
         headers = {"content-type": doh.MEDIA_TYPE, "cache-control": kept}
         return Response(200, headers, reply)

@@ -233,12 +233,12 @@ def least_ttl(message: bytes) -> int:
     Returns:
         The least TTL of its records; 0 where it has none, or is no answer.
     """
+    if message[3] & 15 not in {0, 3}:  # FORMERR may be a header alone
+        return 0
     pos = 12
     while message[pos]:
         pos += 1 + message[pos]
     records = records_of(message, pos + 5)
-    if message[3] & 15 not in {0, 3}:
-        return 0
     return min(
         (_ttl.unpack_from(records.data, at)[0] for at in records.ttls), default=0
     )
