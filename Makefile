@@ -64,7 +64,7 @@ types: $(STAMP) ## mypy, strict
 bench: $(BENCH_STAMP) ## speed, as ratios against dnspython and aiodns
 	$(BIN)/python bench $(BENCH_ARGS)
 
-bench-quick: $(BENCH_STAMP) ## the same in under 3 minutes; fails where a ratio fell
+bench-quick: $(BENCH_STAMP) ## the same in some 3 minutes; fails where a ratio fell
 	$(BIN)/python bench --rounds 3 --check $(BENCH_ARGS)
 
 servers: ## install the real DNS servers for the tests (Debian, root), none started
