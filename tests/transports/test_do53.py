@@ -43,15 +43,27 @@ class Udp(asyncio.DatagramProtocol):
         self.sources = set()
 
     async def __aenter__(self):
-        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.bind((self.host, 0))
+        self.sock = self._bound()
         self.port = self.sock.getsockname()[1]
         loop = asyncio.get_running_loop()
         self.transport, _ = await loop.create_datagram_endpoint(
             lambda: self, sock=self.sock
         )
         return self
+
+    def _bound(self):
+        """A socket at a port that is free for TCP, too: some have a server there."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        while True:
+            found = socket.socket(family, socket.SOCK_DGRAM)
+            found.bind((self.host, 0))
+            with socket.socket(family, socket.SOCK_STREAM) as twin:
+                try:
+                    twin.bind(found.getsockname()[:2])
+                except OSError:
+                    found.close()
+                else:
+                    return found
 
     async def __aexit__(self, *_):
         self.transport.close()
