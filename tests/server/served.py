@@ -81,8 +81,8 @@ class Served:
             assert self._heard.wait_for(found, LIMIT), self.lines
 
     def end(self, number=signal.SIGTERM):
-        """End it; gives its exit status."""
-        if self.process.poll() is None:
+        """End it, or with None wait for its end; gives its exit status."""
+        if number is not None and self.process.poll() is None:
             self.process.send_signal(number)
         self.process.wait()
         self._limit.cancel()
