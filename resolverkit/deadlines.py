@@ -9,6 +9,7 @@ expiring are O(1), and one loop timer stands for its head.
 from __future__ import annotations
 
 import bisect
+import math
 from collections import deque
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _due = attrgetter("due")
+_FEW = 64  # entries that are not worth looking through
 _T = TypeVar("_T")
 
 
@@ -59,11 +61,13 @@ class Deadline:
 class Deadlines:
     """Tells each entry once its time has come, on one loop."""
 
-    __slots__ = ("_loop", "_queue", "_timer", "_timer_due")
+    __slots__ = ("_full", "_last", "_loop", "_queue", "_timer", "_timer_due")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._queue: deque[Due] = deque()
+        self._full = _FEW  # entries at which those that do not wait are let go
+        self._last = math.inf  # when the last one is due; infinity where no timer runs
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
 
@@ -75,13 +79,26 @@ class Deadlines:
 
     def push(self, entry: Due) -> None:
         """Have `entry` told when it is due, if it still waits then."""
-        queue, due = self._queue, entry.due
-        while queue and not queue[0].waits:  # keeps it as short as what is live
-            queue.popleft()
+        due, queue = entry.due, self._queue
+        queue.append(entry)
+        if due >= self._last and len(queue) < self._full:  # as nearly all
+            self._last = due
+        else:
+            self._place(queue.pop(), due)
+
+    def _place(self, entry: Due, due: float) -> None:
+        """Put `entry` where it belongs, and let go of what does not wait."""
+        queue = self._queue
+        if len(queue) + 1 >= self._full:  # no longer than twice what is live
+            live = [known for known in queue if known.waits]
+            queue.clear()
+            queue.extend(live)
+            self._full = 2 * len(queue) + _FEW
         if queue and due < queue[-1].due:
             bisect.insort(queue, entry, key=_due)
         else:
             queue.append(entry)
+        self._last = queue[-1].due
         if self._timer is None or due < self._timer_due:
             self._arm(due)
 
@@ -101,6 +118,8 @@ class Deadlines:
                 entry.expire()
         if queue:
             self._arm(queue[0].due)  # in place of one that an action may have armed
+        elif self._timer is None:
+            self._last = math.inf
 
     def clear(self) -> None:
         """Forget every entry."""
@@ -108,6 +127,7 @@ class Deadlines:
             self._timer.cancel()
             self._timer = None
         self._queue.clear()
+        self._last = math.inf
 
 
 class Timeouts(Generic[_T]):

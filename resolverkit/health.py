@@ -45,7 +45,7 @@ class Health:
     """One upstream's record."""
 
     __slots__ = (
-        "_samples", "_since_sort", "_unclear", "_updated", "answers", "backoff",
+        "_samples", "_unclear", "_until_sort", "_updated", "answers", "backoff",
         "delay", "errors", "failures", "losses", "overtakes", "pause", "ranking",
         "retry_at", "srtt",
     )  # fmt: skip
@@ -59,7 +59,7 @@ class Health:
         self.retry_at: float | None = None  # None: closed; else down until then
         self.pause = MIN_PAUSE
         self._samples: deque[float] = deque(maxlen=SAMPLES)
-        self._since_sort = 0
+        self._until_sort = 1
         self._unclear = 0
         self._updated = 0.0
         self.answers = self.errors = self.overtakes = 0  # since the beginning
@@ -90,22 +90,34 @@ class Health:
         """
         self.answers += 1
         if sample:
-            mean, samples = self.srtt, self._samples
+            mean = self.srtt
             self.srtt = rtt if mean is None else mean + (rtt - mean) * _GAIN
             self._updated = now
-            samples.append(rtt)
-            self._since_sort += 1 if self.backoff == 1 else _RESORT_EVERY
-            self._unclear, self.backoff = 0, 1.0
-            if self._since_sort >= _RESORT_EVERY or len(samples) <= _RESORT_EVERY:
-                self._since_sort = 0
-                self.delay = hedge_delay(samples)
+            self._samples.append(rtt)
+            self._until_sort -= 1
+            if self._until_sort <= 0 or self._unclear:
+                self._learn_delay()
         else:
             if self.srtt is None:
                 self.srtt, self._updated = rtt, now
             self._unclear += 1
             if not self._samples or self._unclear >= _UNCLEAR:
                 self.backoff = min(self.backoff * 2, MAX_DELAY / self.delay)
-        return self.heard()
+        if self.retry_at is not None:
+            return self.heard()
+        self.failures = self.losses = 0
+        ranking = self.ranking
+        if ranking is not None and ranking.first is not self:
+            ranking.until = 0.0
+        return False
+
+    def _learn_delay(self) -> None:
+        """Look at the samples again: at each while they are few, or were unclear."""
+        if self.backoff != 1 or self._until_sort <= 0:
+            self.delay = hedge_delay(self._samples)
+            many = len(self._samples) >= _RESORT_EVERY
+            self._until_sort = _RESORT_EVERY if many else 1
+        self._unclear, self.backoff = 0, 1.0
 
     def heard(self) -> bool:
         """A byte came: whatever it said, the upstream is there."""
@@ -203,16 +215,18 @@ class Ranking:
         indices: of the upstreams, the best first; those that are down come last.
         down: of those that are down.
         first: the record that comes first.
+        second: the SRTT up to which it does.
         until: when it is looked at again.
     """
 
-    __slots__ = ("_keep", "_records", "_second", "down", "first", "indices", "until")
+    __slots__ = ("_keep", "_records", "down", "first", "indices", "second", "until")
 
     def __init__(self, records: Sequence[Health], *, keep: bool) -> None:
         self._records = records
         self._keep = keep
         self.until = 0.0
         self.first = records[0]
+        self.second = math.inf
         self.indices: list[int] = []
         self.down: list[int] = []
         for record in records:
@@ -223,7 +237,7 @@ class Ranking:
         if now >= self.until:
             return False
         srtt = self.first.srtt
-        return srtt is None or srtt <= self._second
+        return srtt is None or srtt <= self.second
 
     def renew(self, now: float) -> None:
         """Look at all of them."""
@@ -235,12 +249,12 @@ class Ranking:
         else:
             self.indices = order(records, now)
         self.first = records[self.indices[0]]
-        self._second = math.inf
+        self.second = math.inf
         if len(records) > 1 and not self._keep:
             second = records[self.indices[1]]
-            self._second = second.rank(now) + (_DOWN if second.down else 0)
+            self.second = second.rank(now) + (_DOWN if second.down else 0)
             if self.indices[0] > self.indices[1]:  # which comes first of equals
-                self._second = math.nextafter(self._second, -math.inf)
+                self.second = math.nextafter(self.second, -math.inf)
         self.until = now if self.down else now + _BUSY
 
 

@@ -79,7 +79,22 @@ def test_what_is_over_is_let_go(loop):
     deadlines = Deadlines(loop)
     for i in range(1000):
         deadlines.add(float(i), int).cancel()
-    assert len(deadlines._queue) <= 1
+    assert len(deadlines._queue) <= 64
+
+
+def test_what_waits_long_does_not_keep_what_is_over(loop):
+    deadlines, fired = Deadlines(loop), []
+    deadlines.add(1, lambda: fired.append(1))
+    for i in range(1000):
+        deadlines.add(2 + float(i), int).cancel()
+        assert len(deadlines._queue) <= 66
+    for i in range(500):
+        deadlines.add(2000 + float(i), int)
+    for i in range(2000):
+        deadlines.add(3000 + float(i), int).cancel()
+    assert len(deadlines._queue) <= 2 * 501 + 64
+    loop.run(1)
+    assert fired == [1]
 
 
 def test_an_earlier_one_comes_first(loop):

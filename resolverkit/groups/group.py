@@ -37,19 +37,19 @@ class Budget:
         spent: hedges have to wait for a while.
     """
 
-    __slots__ = ("_asked", "_since", "_wasted", "spent")
+    __slots__ = ("_asked", "_until", "_wasted", "spent")
 
     def __init__(self) -> None:
-        self._since = float("-inf")
+        self._until = float("-inf")
         self._asked = self._wasted = 0
         self.spent = False
 
     def ask(self, now: float) -> None:
         """Count a question."""
-        if now - self._since >= WASTE_WINDOW:
-            self._since, self._asked, self._wasted = now, 0, 0
         self._asked += 1
-        if self.spent:
+        if self.spent or now >= self._until:
+            if now >= self._until:
+                self._until, self._asked, self._wasted = now + WASTE_WINDOW, 1, 0
             self._sum_up()
 
     def waste(self) -> None:
@@ -105,9 +105,10 @@ class Group(ABC):
         self._ranking = health.Ranking(self._records, keep=delay is None)
         self._order: list[Child] = []  # of all members, as the ranking has it
         self._down: list[Child] = []
-        self._budget = Budget()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._deadlines: Deadlines
+        self.budget = Budget()
+        self.loop: asyncio.AbstractEventLoop
+        self.deadlines: Deadlines
+        self._bound = False
         self._probes: set[asyncio.Future[Reply]] = set()
 
     @property
@@ -155,10 +156,13 @@ class Group(ABC):
         """
 
     def _bind(self) -> asyncio.AbstractEventLoop:
-        self._loop = loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(loop)
-        self._ranking.until = 0.0  # by another clock
-        return loop
+        """The loop of the first question, until that is closed."""
+        if not self._bound or self.loop.is_closed():
+            self.loop = asyncio.get_running_loop()
+            self.deadlines = Deadlines(self.loop)
+            self._ranking.until = 0.0  # by another clock
+            self._bound = True
+        return self.loop
 
     def _rank(self, now: float) -> None:
         """Look at the order of all members again."""
@@ -226,8 +230,8 @@ class Group(ABC):
             probe.cancel()
         if probes:
             await asyncio.wait(probes)
-        if self._loop is not None:
-            self._deadlines.clear()
+        if self._bound:
+            self.deadlines.clear()
         # At once: a TLS server that does not say goodbye is waited for, 0.25 s each.
         await asyncio.gather(*(child.upstream.aclose() for child in self._children))
 

@@ -29,6 +29,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolverkit.groups.group import Group
+from resolverkit.groups.lead import Lead
 from resolverkit.groups.racing import Race
 from resolverkit.model import Attempt, Endpoint, Reply
 
@@ -58,13 +59,18 @@ class Hedge(Group):
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Ask; see `Upstream.query`."""
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            loop = self._bind()
+        loop = self._bind()
         now = loop.time()
-        if not self._ranking.holds(now):
+        ranking = self._ranking
+        srtt = ranking.first.srtt
+        if now >= ranking.until or (srtt is not None and srtt > ranking.second):
             self._rank(now)
-        return self._start(question, self._order, self._down, loop, now)
+        if self._down or self.delay == 0:
+            return self._race(question, self._order, self._down, loop, now)
+        self.budget.ask(now)
+        lead = Lead(loop=loop)
+        lead.begin(self, question, self._order, now)
+        return lead
 
     def confirm(
         self, question: Question, denied_by: Attempt | None
@@ -79,16 +85,14 @@ class Hedge(Group):
         others = [child for child in self._children if child.operator != who]
         if not others:
             return None
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            loop = self._bind()
+        loop = self._bind()
         now = loop.time()
         self._rank(now)
         ordered = [child for child in self._order if child in others]
         down = [child for child in self._down if child in others]
-        return self._start(question, ordered, down, loop, now)
+        return self._race(question, ordered, down, loop, now)
 
-    def _start(
+    def _race(
         self,
         question: Question,
         ordered: Sequence[Child],
@@ -96,7 +100,7 @@ class Hedge(Group):
         loop: asyncio.AbstractEventLoop,
         now: float,
     ) -> asyncio.Future[Reply]:
-        self._budget.ask(now)
+        self.budget.ask(now)
         race = Race(self, question, ordered, loop)
         race.begin(now)
         if down:

@@ -84,11 +84,9 @@ class Quorum(Group):
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Ask; see `Upstream.query`."""
-        loop = self._loop
-        if loop is None or loop.is_closed():
-            loop = self._bind()
+        loop = self._bind()
         now = loop.time()
-        self._budget.ask(now)
+        self.budget.ask(now)
         if not self._ranking.holds(now):
             self._rank(now)
         poll = Poll(self, question, self._order, loop)
@@ -239,10 +237,10 @@ class Poll(Race):
     def _wait(self, child: Child, now: float, stretch: float = 1.0) -> None:
         """Arm the timer that makes up for a late reply of `child`."""
         delay = self._group.fixed_delay or child.health.delay * child.health.backoff
-        if self._group._budget.spent:
+        if self._group.budget.spent:
             delay = health.MAX_DELAY
         overdue = partial(self._overdue, child, stretch)
-        table = self._group._deadlines
+        table = self._group.deadlines
         self._timers.append(table.add(now + delay * stretch, overdue))
 
     def _overdue(self, child: Child, stretch: float) -> None:
@@ -282,7 +280,7 @@ class Poll(Race):
             self._mark(best.centre.reply, agreed)
             self._tell_dissent(best)
             if self._hedges and not any(x.child in self._hedges for x in best.members):
-                self._group._budget.waste()
+                self._group.budget.waste()
             last = max(vote.started for vote in best.members)
             super()._win(best.centre.child, last, now, best.centre.reply)
 

@@ -1,6 +1,6 @@
 """One question put to a group: who is asked when, and what comes of it.
 
-`resolverkit.groups.hedge` has the algorithm in words, and starts a race per question.
+`resolverkit.groups.hedge` has the algorithm in words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from resolverkit.errors import (
     UpstreamError,
 )
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
-from resolverkit.upstream import Pending, ask, drop, listen
+from resolverkit.upstream import Pending, drop, listen, start
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,9 +58,7 @@ _CONCLUSIVE = policy.Verdict.CONCLUSIVE
 class Race(Pending):
     """One question put to a group, and its outcome."""
 
-    __slots__ = (
-        "_group", "_pending", "_question", "_remaining", "asked", "due", "waits",
-    )  # fmt: skip
+    __slots__ = ("_group", "_pending", "_question", "_remaining", "asked")
 
     # What most races do without: of the instance only once it is set.
     _attempts: tuple[tuple[int, Attempt], ...] = ()  # and place in `asked`
@@ -69,7 +67,7 @@ class Race(Pending):
     _weak: Reply | None = None
     _hedged = False
     _stretch = 1.0
-    _later: Deadline | None = None  # the timer of those after the first
+    _timer: Deadline | None = None
     probes = _NO_PROBES
 
     def __init__(
@@ -85,8 +83,6 @@ class Race(Pending):
         self._remaining = list(ordered)
         self._pending: dict[asyncio.Future[Reply], tuple[Child, float]] = {}
         self.asked: list[Child] = []
-        self.waits = False
-        self.due: float
 
     # --- asking ----------------------------------------------------------------------
 
@@ -97,28 +93,26 @@ class Race(Pending):
             while self._remaining:
                 self._ask_next(now)
 
+    def adopt(self, asked: asyncio.Future[Reply], started: float) -> None:
+        """Go on from what the first was asked at `started`, and may have answered."""
+        first = self._remaining.pop(0)
+        self.asked.append(first)
+        self._pending[asked] = (first, started)
+
     def _ask_next(self, now: float) -> None:
         self._ask(self._pick(), now)
 
     def _ask(self, child: Child, now: float) -> None:
         self.asked.append(child)
-        if not self.probes and child.health.retry_at is None:
-            asked = ask(child.upstream, self._question, self._ended)
-            self._pending[asked] = (child, now)
-        else:
-            self._ask_unless_probed(child, now)
-        self._wait(child, now)
-
-    def _ask_unless_probed(self, child: Child, now: float) -> None:
-        """Ask one that is or was down; not twice, for a probe may have done so."""
+        # One that is or was down is not asked twice: a probe may have done so.
         started, asked = self.probes.get(child, (now, None))
         if asked is None:
             if child.health.down:
                 child.health.probing(now)
-            asked = ask(child.upstream, self._question, self._ended)
-        else:
-            listen(asked, self._ended)
+            asked = start(child.upstream, self._question)
+        listen(asked, self.ended)
         self._pending[asked] = (child, started)
+        self._wait(child, now)
 
     def _pick(self) -> Child:
         """The best that is left, of an operator that was not asked yet if possible."""
@@ -133,16 +127,11 @@ class Race(Pending):
         """Arm the timer that makes up for a late reply of `child`."""
         group, record = self._group, child.health
         delay = group.fixed_delay or record.delay * record.backoff
-        if group._budget.spent:
+        if group.budget.spent:
             delay = health.MAX_DELAY
-        if len(self.asked) == 1 and self._stretch == 1:  # its own entry in the table
-            self.due, self.waits = now + delay, True
-            group._deadlines.push(self)
-            return
-        self.waits = False
-        if self._later is not None:
-            self._later.cancel()
-        self._later = group._deadlines.add(now + delay * self._stretch, self.expire)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = group.deadlines.add(now + delay * self._stretch, self.expire)
 
     def expire(self) -> None:
         """The reply of whoever was asked last is late."""
@@ -163,7 +152,8 @@ class Race(Pending):
 
     # --- outcomes --------------------------------------------------------------------
 
-    def _ended(self, asked: asyncio.Future[Reply]) -> None:
+    def ended(self, asked: asyncio.Future[Reply]) -> None:
+        """One that was asked is done."""
         known = self._pending.pop(asked, None)
         if known is None:  # lost, and cancelled by us
             if not asked.cancelled():
@@ -249,7 +239,7 @@ class Race(Pending):
     def _blame(self, child: Child, started: float, now: float) -> None:
         """What it says of the others that `child` won."""
         if self._hedged and child is self.asked[0]:
-            self._group._budget.waste()
+            self._group.budget.waste()
         for loser, asked_at in self._pending.values():
             if asked_at < started:  # by one that was asked later
                 silent = loser.heard_since(asked_at) is False
@@ -274,9 +264,8 @@ class Race(Pending):
 
     def _give_up(self, now: float) -> None:
         """Stop the timer and cancel what is still pending; tell it in the attempts."""
-        self.waits = False
-        if self._later is not None:
-            self._later.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         if self._pending:
             pending, self._pending = self._pending, {}
             for asked, (child, started) in pending.items():
