@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import dns.asyncresolver
 import dns.flags
@@ -65,6 +65,7 @@ class _Call(Call):
 
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
+    mould: wire.Mould | None  # None where queries are built by dnspython
     stack: Stack
     way: Way = ANY_WAY
     lifetime: float
@@ -143,7 +144,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self._charge = self._store.charge
         self._reporter = self._store.observer = Reporter(hook, self._path)
         self._hot: dict[Any, dict[Any, Entry]] = {}  # by text, or labels
-        self._plain: tuple[bool, bool, bool] | None = None
+        self._types: dict[Any, _Types] = {}  # by type and class as they were given
         self._checked = False  # the lifetime, by whoever first needs it
         self._stack: Stack | None = None
         self._settings = (strategy, on_block, dict(routes or {}))
@@ -185,7 +186,7 @@ class Resolver(dns.asyncresolver.Resolver):
         super().__setattr__(name, value)
         if name in _HIT_OPTIONS:  # what the table of hits takes for granted
             self._hot = {}
-            self._plain = None
+            self._types = {}
         elif name == "lifetime":
             self._checked = False
 
@@ -366,7 +367,7 @@ class Resolver(dns.asyncresolver.Resolver):
         call.stale = self._stale
         call.started = stack.loop.time()
         call.until = call.started + lifetime
-        view = stack.view(name, relative=rdtype in _ADDRESSES)
+        view = stack.view(name, rdtype in _ADDRESSES)
         question = wire.make_question(
             name,
             rdtype,
@@ -391,20 +392,23 @@ class Resolver(dns.asyncresolver.Resolver):
         refresh: bool,
     ) -> _Call:
         call = _Call()
-        call.rdtype, call.rdclass = _check_types(rdtype, rdclass)
+        types = self._types.get((rdtype, rdclass)) or self._find_types(rdtype, rdclass)
+        call.rdtype, call.rdclass, call.mould = types
         call.stack = stack = self._bind(backend)
-        if lifetime is not None:
+        if lifetime is None:
+            lifetime = self.lifetime
+            if not self._checked:
+                config.check_timeout("lifetime", lifetime)
+                self._checked = True
+        else:
             config.check_timeout("lifetime", lifetime)
-        elif not self._checked:
-            config.check_timeout("lifetime", self.lifetime)
-            self._checked = True
-        call.lifetime = self.lifetime if lifetime is None else lifetime
+        call.lifetime = lifetime
         if tcp or source or source_port:
             call.way = (tcp, source, source_port)
             call.variant = repr(call.way).encode()
         call.stale = self._stale if stale is None else _stale_policy(stale)
-        call.started = stack.loop.time()
-        call.until = call.started + call.lifetime
+        call.started = now = stack.loop.time()
+        call.until = now + lifetime
         if refresh:
             call.refresh = True
         return call
@@ -415,6 +419,11 @@ class Resolver(dns.asyncresolver.Resolver):
         """The answer for one candidate; None where there is no such name."""
         kind = served.entry.reply.kind
         if kind is _DATA:
+            if served.source is _UPSTREAM:  # as nearly every miss
+                entry, clock = served.entry, self._clock
+                return Answer(
+                    question, entry.reply, _UPSTREAM, entry.learnt, clock, self._charge
+                )
             return self._answer(question, served, call.stale)
         if kind is Kind.NXDOMAIN:
             call.denied += ((question.name, served),)
@@ -429,11 +438,14 @@ class Resolver(dns.asyncresolver.Resolver):
     def _ask(
         self, question: Question, view: View, call: _Call
     ) -> Served | asyncio.Future[Served]:
-        if view.detail:
-            reply = special.local_reply(question)
-            entry = Entry(question, reply, self._clock())
-            return Served(entry, Source.LOCAL, view.detail)
-        return self._store.ask(question, call.stack.group(view, call.way), call)
+        group = view.group if call.way is ANY_WAY else None
+        if group is None:
+            if view.detail:
+                reply = special.local_reply(question)
+                entry = Entry(question, reply, self._clock())
+                return Served(entry, Source.LOCAL, view.detail)
+            group = call.stack.group(view, call.way)
+        return self._store.ask(question, group, call)
 
     def _candidates(
         self, qname: dns.name.Name | str, search: bool | None
@@ -452,24 +464,12 @@ class Resolver(dns.asyncresolver.Resolver):
         name = candidate
         if not isinstance(name, bytes):
             name = wire.name_to_wire(name)
-        view = call.stack.view(name, relative=relative)
-        rdtype, rdclass = call.rdtype, call.rdclass
-        if self._plain is None:
-            self._plain = self._read_flags()
-        plain, dnssec_ok, checking_disabled = self._plain
-        if plain:
-            question = wire.make_question(
-                name,
-                rdtype,
-                rdclass,
-                dnssec_ok=dnssec_ok,
-                checking_disabled=checking_disabled,
-                view=view.tag,
-            )
-            return question, view
+        view = call.stack.view(name, relative)
+        if call.mould is not None:
+            return call.mould.question(name, view.tag), view
         flags = dns.flags.RD if self.flags is None else self.flags
         query = dns.message.make_query(
-            dns.name.from_wire(name, 0)[0], rdtype, rdclass, flags=flags
+            dns.name.from_wire(name, 0)[0], call.rdtype, call.rdclass, flags=flags
         )
         if self.keyring is not None:
             query.use_tsig(self.keyring, self.keyname, algorithm=self.keyalgorithm)
@@ -481,16 +481,26 @@ class Resolver(dns.asyncresolver.Resolver):
         )
         return wire.custom_question(query, view.tag), view
 
-    def _read_flags(self) -> tuple[bool, bool, bool]:
-        """Whether queries are as we build them; with DO; with CD."""
+    def _find_types(
+        self,
+        rdtype: dns.rdatatype.RdataType | str,
+        rdclass: dns.rdataclass.RdataClass | str,
+    ) -> _Types:
+        """Type and class, and the mould of such questions where we build the query."""
+        known = _check_types(rdtype, rdclass)
         flags = dns.flags.Flag(dns.flags.RD if self.flags is None else self.flags)
-        rest = flags & ~(dns.flags.RD | dns.flags.CD)
-        plain = not rest and dns.flags.RD in flags and self.keyring is None
-        return (
-            plain and not self.ednsoptions,
-            self.edns >= 0 and bool(self.ednsflags & dns.flags.DO),
-            dns.flags.CD in flags,
-        )
+        mould = None
+        if not (
+            flags & ~(dns.flags.RD | dns.flags.CD)
+            or dns.flags.RD not in flags
+            or self.keyring is not None
+            or self.ednsoptions
+        ):
+            dnssec_ok = self.edns >= 0 and bool(self.ednsflags & dns.flags.DO)
+            mould = wire.mould(*known, dnssec_ok, dns.flags.CD in flags)
+        if len(self._types) < _MAX_SPELLINGS:
+            self._types[rdtype, rdclass] = *known, mould
+        return *known, mould
 
     # --- answers and errors ----------------------------------------------------------
 
@@ -656,6 +666,17 @@ class Resolver(dns.asyncresolver.Resolver):
 
     def _bind(self, backend: Backend | None) -> Stack:
         """The stack for the running loop and the options as they are now."""
+        stack = self._stack
+        if (
+            stack is not None
+            and backend is None
+            and stack.loop is asyncio._get_running_loop()
+            and not stack.outdated(self)
+        ):
+            return stack
+        return self._bind_anew(backend)
+
+    def _bind_anew(self, backend: Backend | None) -> Stack:
         if backend is not None and backend.name() != "asyncio":
             raise ConfigurationError(
                 f"backend={backend.name()!r}: allowed is asyncio (or uvloop) only"
@@ -707,6 +728,9 @@ class Resolver(dns.asyncresolver.Resolver):
         await self.aclose()
 
 
+_Types: TypeAlias = (
+    "tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass, wire.Mould | None]"
+)
 _HIT_OPTIONS = frozenset({
     "use_search_by_default", "flags", "edns", "ednsflags", "ednsoptions", "keyring",
     "_nameservers",

@@ -42,8 +42,8 @@ _PRIVATE = _zones(
     "d.f.ip6.arpa", *(f"{x}.e.f.ip6.arpa" for x in "89ab"),
     "8.b.d.0.1.0.0.2.ip6.arpa",
 )  # fmt: skip
-# An end that matches may still begin in the middle of a label: `is_below` decides.
-_LAST_LABELS = tuple({zone[-6:] for zone in _HERE + _PRIVATE})
+LAST_LABELS = tuple({zone[-6:] for zone in _HERE + _PRIVATE})
+"""How wire names end that are not public, and some that are: `realm` decides."""
 
 _A, _SOA, _PTR, _AAAA = 1, 6, 12, 28
 _IN = 1
@@ -59,7 +59,7 @@ def realm(name: bytes, *, relative: bool = False) -> Realm:
     """
     if relative and len(name) > 1 and name[1 + name[0]] == 0:
         return Realm.HERE if name in _HERE else Realm.PRIVATE
-    if name.endswith(_LAST_LABELS):  # all of them, at little cost
+    if name.endswith(LAST_LABELS):  # all of them, at little cost
         if name in _LOOPBACK or any(is_below(name, zone) for zone in _HERE):
             return Realm.HERE
         if any(is_below(name, zone) for zone in _PRIVATE):

@@ -45,12 +45,13 @@ ANY_WAY: Way = (False, None, 0)
 class View:
     """Who is asked for a part of the name space."""
 
-    __slots__ = ("detail", "members", "tag")
+    __slots__ = ("detail", "group", "members", "tag")
 
     def __init__(self, tag: bytes, members: Sequence[Member], detail: str = "") -> None:
         self.tag = tag
         self.members = members
         self.detail = detail  # why it is answered here, where it is
+        self.group: Group | None = None  # who is asked any way, once they have been
 
 
 class Stack:
@@ -142,6 +143,8 @@ class Stack:
             self._check_operators(members)
             self._routes.append((name, View(b"route" + name, members)))
         self._routes.sort(key=lambda route: -len(route[0]))
+        zones = [zone for zone, _ in self._routes]
+        self._ends = (*special.LAST_LABELS, *self._suffixes, *zones)
 
     def _check_operators(self, members: Sequence[Member]) -> None:
         """Raise where a list that the user wrote has too few for a quorum."""
@@ -149,13 +152,16 @@ class Stack:
         if self._strategy == "quorum" and members and not own:
             check_operators(OPERATORS, map(_operator, members))
 
-    def view(self, name: bytes, *, relative: bool) -> View:
+    def view(self, name: bytes, relative: bool) -> View:
         """Who is asked for a name, before any packet leaves.
 
         Args:
             name: lower-cased wire name.
             relative: the caller wrote it without the final dot.
         """
+        # Several labels, and no end that has to be looked at.
+        if name[0] + 2 < len(name) and not name.endswith(self._ends):
+            return self._default
         for zone, view in self._routes:
             if wire.is_below(name, zone):
                 return view
@@ -198,6 +204,8 @@ class Stack:
                     on_change=self._changed,
                 )
             self._groups[view.tag, way] = group
+        if way is ANY_WAY:
+            view.group = group
         return group
 
     def _changed(self, upstream: str, up: bool) -> None:

@@ -76,24 +76,21 @@ class Lead(Pending):
             if not asked.cancelled():
                 asked.exception()
             return
-        try:
-            reply = asked.result()
-        except (asyncio.CancelledError, Exception):  # noqa: BLE001 - the race's to tell
-            self._hand_over().ended(asked)
-            return
-        winner, record = reply.winner, self._ordered[0].health
-        if (
-            reply.kind is not _DATA
-            or reply.ede
-            or winner is None
-            or record.retry_at is not None
-        ):
-            self._hand_over().ended(asked)
-            return
-        self.waits = False
-        now = self._group.loop.time()
-        record.succeeded(now, now - self._started, sample=winner.sends == 1)
-        self.set_result(reply)
+        if not asked.cancelled() and asked.exception() is None:
+            reply, record = asked.result(), self._ordered[0].health
+            winner = reply.winner
+            if (
+                reply.kind is _DATA
+                and not reply.ede
+                and winner is not None
+                and record.retry_at is None
+            ):
+                self.waits = False
+                now = self._group.loop.time()
+                record.succeeded(now, now - self._started, sample=winner.sends == 1)
+                self.set_result(reply)
+                return
+        self._hand_over().ended(asked)
 
     def expire(self) -> None:
         """The reply is late."""
