@@ -31,7 +31,7 @@ from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamErr
 from resolverkit.memory import MAX_BYTES, Entry, Memory, is_chosen_block
 from resolverkit.model import Kind, Source
 from resolverkit.record import reply_of
-from resolverkit.upstream import ask, listen
+from resolverkit.upstream import Pending, listen
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,10 +166,10 @@ class _Flight:
             cache._end_denied(self, error)
         else:
             reply = asked.result()
-            if reply.kind is _DATA and not reply.disputed and self.denial is None:
-                cache._store(self, reply)  # as nearly all
-            else:
+            if reply.kind is not _DATA or reply.disputed or self.denial is not None:
                 cache._weigh(self, reply)
+            else:  # as nearly all
+                cache._store(self, reply)
 
 
 class Cache(Memory):
@@ -227,12 +227,48 @@ class Cache(Memory):
         """
         loop = self._loop
         assert loop is not None  # a stack is bound to it
+        key, entry = question.key, None
+        if question.cacheable and (key in self._positive or self._denials.currsize):
+            known = self._recall(question, upstream, call)
+            if isinstance(known, Served):
+                return known
+            entry = known
+        self.misses += 1
+        if call.variant:
+            key += call.variant
+        flight = self._flights.get(key)
+        if flight is None:
+            if self._failures.currsize and key in self._failures:
+                failure, now = self._failures[key], self.clock()
+                if now < failure.until:
+                    if entry is not None:
+                        return self._serve_stale(entry, "not asked again yet")
+                    raise failure.again(now)
+            flight = self._launch(key, question, upstream, loop, look=True)
+        waiter = _Waiter(loop=loop)
+        waiter.flight = flight
+        waiter.call = call
+        waiter.entry = entry
+        waiter.waits = True
+        if entry is None:
+            waiter.due = call.until
+            self._lifetimes.push(waiter)
+        else:
+            waiter.due = due = self._stale_due(entry, flight, call, self.clock())
+            if due <= loop.time():
+                return self._serve_stale(entry)
+            self._patience.push(waiter)
+        flight.waiters.append(waiter)
+        return waiter
+
+    def _recall(
+        self, question: Question, upstream: Upstream, call: Call
+    ) -> Served | Entry | None:
+        """What memory has: to be served at once, or if no better comes, or nothing."""
         now, stale = self.clock(), call.stale
-        entry = held = None
-        if question.cacheable:
-            entry = self.find(question)
-            if stale.on_denial == "hold":
-                held = self.held(question, now, stale)
+        entry, held = self.find(question), None
+        if stale.on_denial == "hold":
+            held = self.held(question, now, stale)
         if entry is not None and not call.refresh and now < entry.expires:
             if held is None:
                 self.hits += 1
@@ -241,34 +277,9 @@ class Cache(Memory):
                 return Served(entry, _CACHE)
             if now < entry.learnt + policy.FAILURE_RECHECK:
                 return self._serve_stale(held)
-        self.misses += 1
-        key = question.key + call.variant
-        flight = self._flights.get(key)
         if held is not None:
-            entry = held
-        elif entry is not None and not entry.usable(now, stale):
-            entry = None
-        if flight is None:
-            failure = self._failures.get(key) if self._failures.currsize else None
-            if failure is not None and now < failure.until:
-                if entry is not None:
-                    return self._serve_stale(entry, "not asked again yet")
-                raise failure.again(now)
-            flight = self._launch(key, question, upstream, loop, look=True)
-        wait_until = call.until
-        if entry is not None:
-            wait_until = self._stale_due(entry, flight, call, now)
-            if wait_until <= loop.time():
-                return self._serve_stale(entry)
-        waiter = _Waiter(loop=loop)
-        waiter.flight = flight
-        waiter.call = call
-        waiter.entry = entry
-        waiter.due = wait_until
-        waiter.waits = True
-        (self._lifetimes if entry is None else self._patience).push(waiter)
-        flight.waiters.append(waiter)
-        return waiter
+            return held
+        return entry if entry is not None and entry.usable(now, stale) else None
 
     def _stale_due(
         self, entry: Entry, flight: _Flight, call: Call, now: float
@@ -346,18 +357,24 @@ class Cache(Memory):
         *,
         look: bool,
     ) -> _Flight:
-        now = loop.time()
-        flight = _Flight(self, key, question, upstream, now)
-        self._flights[key] = flight
+        self._flights[key] = flight = _Flight(
+            self, key, question, upstream, loop.time()
+        )
         if self._horizon is None:
             self._see_to(flight)
         observer = self.observer
         if observer is not None and observer.hooked:
             observer.started(question)
         behind = self.behind
-        if look and behind and question.cacheable and behind.may_have(question.key):
+        if (
+            behind is not None
+            and look
+            and question.cacheable
+            and behind.may_have(question.key)
+        ):
             flight.looking = True
-            (self._head_starts if behind.is_open else self._openings).add(flight, now)
+            starts = self._head_starts if behind.is_open else self._openings
+            starts.add(flight, flight.started)
             behind.look_up(question.key, flight.looked_up)
         else:
             self._go_out(flight)
@@ -365,8 +382,12 @@ class Cache(Memory):
 
     def _go_out(self, flight: _Flight) -> None:
         """Ask the upstreams."""
-        upstream, question = flight.upstream, flight.question
-        flight.asked = Context().run(ask, upstream, question, flight.landed)
+        asked = Context().run(flight.upstream.query, flight.question)
+        if isinstance(asked, Pending) and not asked.done():
+            flight.asked = asked
+            asked.then = flight.landed
+        else:
+            self._watch(flight, Context().run(asyncio.ensure_future, asked))
 
     def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
         flight.asked = asked
@@ -584,23 +605,22 @@ class Cache(Memory):
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
-        waiting = self._finish(flight)
         if entry.reply.kind is _DATA or not question.cacheable:
-            for waiter in waiting:
-                waiter.set_result(served)
+            self._take_off(flight)
+            waiters, flight.waiters = flight.waiters, []
+            for waiter in waiters:
+                waiter.waits = False
+                if not waiter.done():
+                    waiter.set_result(served)
             return
         now = self.clock()
-        for waiter in waiting:
+        for waiter in self._finish(flight):
             held = self.held(question, now, waiter.call.stale)
             waiter.set_result(served if held is None else self._serve_stale(held))
 
     def _finish(self, flight: _Flight) -> list[_Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
-        self._flights.pop(flight.key, None)
-        if flight.looking:
-            self._head_starts.discard(flight)
-            self._openings.discard(flight)
-        flight.asked = None
+        self._take_off(flight)
         waiting = []
         for waiter in flight.waiters:
             waiter.waits = False
@@ -608,6 +628,13 @@ class Cache(Memory):
                 waiting.append(waiter)
         flight.waiters = []
         return waiting
+
+    def _take_off(self, flight: _Flight) -> None:
+        self._flights.pop(flight.key, None)
+        if flight.looking:
+            self._head_starts.discard(flight)
+            self._openings.discard(flight)
+        flight.asked = None
 
     # --- lifetime --------------------------------------------------------------------
 

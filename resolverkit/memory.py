@@ -275,6 +275,8 @@ class Memory:
             entry = Entry(question, reply, now)
             if reply.ttl:  # TTL 0 is for this question only
                 self._keep(entry, question)
+            if kind is _DATA and not reply.aliases and question.rdtype != _CNAME:
+                return entry  # it says nothing of other entries
         elif kind is _DATA and reply.ttl:
             self._bytes -= entry.size
             entry.renew(reply, now)
@@ -291,7 +293,7 @@ class Memory:
                 self._keep(entry, question)
         name = question.wire_name
         if kind is _DATA and reply.final == name and question.rdtype != _CNAME:
-            return entry  # it says nothing of other entries
+            return entry
         if reply.soa or not reply.denial or is_chosen_block(reply):
             if reply.kind is Kind.DATA or reply.final != name:  # RFC 8767 section 7
                 for owner in reply.aliases or (name,):
@@ -387,20 +389,19 @@ class Memory:
     def _keep(self, entry: Entry, question: Question) -> None:
         reply, key = entry.reply, question.key
         attempts = 100 * len(reply.attempts)
-        entry.size = _ENTRY_COST + len(reply.wire) + len(key) + attempts
+        entry.size = size = _ENTRY_COST + len(reply.wire) + len(key) + attempts
         if reply.kind is _DATA:
             if self._denials.currsize and entry.denied_at is None:
                 self._denials.pop(key, None)
                 self._denials.pop(_nxdomain_key(question), None)
-            old = self._positive.get(key)
+            old = self._positive.setdefault(key, entry)
             if old is not entry:
-                if old is not None:
-                    self._remove(key, old)
+                self._remove(key, old)
                 self._positive[key] = entry
-                if question.rdtype not in _ADDRESSES:
-                    name = _name_key(question)
-                    self._other_types.setdefault(name, set()).add(question.rdtype)
-            self._bytes += entry.size
+            if question.rdtype not in _ADDRESSES:
+                name = _name_key(question)
+                self._other_types.setdefault(name, set()).add(question.rdtype)
+            self._bytes += size
             if self._bytes > self.max_bytes:
                 self._shrink()
             return

@@ -138,8 +138,8 @@ class Pending(asyncio.Future[Reply]):
             then = self.then
         except AttributeError:
             return
-        self.then = None
         if then is not None:
+            self.then = None
             then(self)
 
     def set_exception(self, exception: Any) -> None:
@@ -168,21 +168,6 @@ def start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
     """Put `question` to `upstream`; a user's coroutine becomes a task."""
     asked = upstream.query(question)
     return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
-
-
-def ask(
-    upstream: Upstream,
-    question: Question,
-    listener: Callable[[asyncio.Future[Reply]], None],
-) -> asyncio.Future[Reply]:
-    """`start` and `listen`, as nearly every question has it."""
-    asked = upstream.query(question)
-    if isinstance(asked, Pending) and not asked.done():
-        asked.then = listener
-        return asked
-    started = asyncio.ensure_future(asked)
-    started.add_done_callback(listener)
-    return started
 
 
 def listen(

@@ -450,6 +450,7 @@ def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split
         has_data = chain.answer is not None
         if qclass != 1:  # its aliases were not read above
             final = name_to_wire(chain.canonical_name)
+            aliases = () if final == qname else (qname,)
             ttl = min(ttl, chain.minimum_ttl)
     soa = False
     kind = Kind.FAILURE

@@ -7,6 +7,7 @@ No two outstanding questions share (port, id). A datagram that fails the checks 
 from __future__ import annotations
 
 import asyncio
+import struct
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,7 @@ EDNS_RETRY = 3600.0
 """Seconds for which a server that cannot do EDNS is asked without it."""
 
 _FORMERR = 1
+_short = struct.Struct("!H").pack
 
 
 class _Asked(Pending):
@@ -114,18 +116,22 @@ class Do53:
         asked = _Asked(loop=loop)
         asked.question = question
         asked.started = now = loop.time()
-        asked.sends = asked.dropped = 0
+        asked.sends, asked.dropped = 1, 0
+        asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
         if self._closed:
             self._fail(asked, NetworkError("the transport is closed", local=True))
             return asked
-        asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
         try:
-            asked.port, asked.ident = ports.place(asked)
+            asked.port, asked.ident = port, ident = ports.place(asked)
         except OSError as error:
             self._fail(asked, NetworkError(f"no socket: {error}", local=True))
             return asked
         self._timeouts.add(asked, now)
-        self._send(asked)
+        message = question.wire if asked.edns else wire.without_edns(question)
+        try:
+            port.send(_short(ident) + message[2:])
+        except OSError as error:
+            self._not_sent(asked, error)
         return asked
 
     async def _locate_and_query(self, question: Question) -> Reply:
@@ -163,30 +169,31 @@ class Do53:
             return False
         if future.sends >= MAX_SENDS or future.ident not in future.port.asked:
             return False
-        self._send(future)
+        self._send_again(future)
         return True
+
+    def _send_again(self, asked: _Asked) -> None:
+        asked.sends += 1
+        try:
+            self._send(asked)
+        except OSError as error:
+            self._not_sent(asked, error)
 
     def _send(self, asked: _Asked) -> None:
         question = asked.question
         message = question.wire if asked.edns else wire.without_edns(question)
-        asked.sends += 1
-        try:
-            asked.port.send(asked.ident.to_bytes(2, "big") + message[2:])
-        except BUSY:  # as good as lost: sent again, or timed out
-            return
-        except ConnectionRefusedError:  # an ICMP error for an earlier datagram
-            self._send_after_error(asked, message)
-        except OSError as error:
-            self._forget(asked)
-            self._fail(asked, network_error(error))
+        asked.port.send(_short(asked.ident) + message[2:])
 
-    def _send_after_error(self, asked: _Asked, message: bytes) -> None:
-        """The error was that of another question; one that comes now is of this."""
-        try:
-            asked.port.send(asked.ident.to_bytes(2, "big") + message[2:])
-        except BUSY:
-            return
-        except OSError as error:
+    def _not_sent(self, asked: _Asked, error: OSError) -> None:
+        """Sending failed: try once more where the error was not its own."""
+        if isinstance(error, ConnectionRefusedError):  # for an earlier datagram
+            try:
+                self._send(asked)
+            except OSError as own:
+                error = own
+            else:
+                return
+        if not isinstance(error, BUSY):  # else as good as lost: sent again, or late
             self._forget(asked)
             self._fail(asked, network_error(error))
 
@@ -205,7 +212,7 @@ class Do53:
             return
         question = asked.question
         now = self._loop.time()
-        if asked.done() or data[2] & 2:  # late, or truncated: is it the reply at all?
+        if data[2] & 2 or asked.done():  # late, or truncated: is it the reply at all?
             if wire.mismatch(question, data):
                 self._drop(asked)
                 return
@@ -259,7 +266,7 @@ class Do53:
         if wire.has_opt(data, question) or asked.sends >= MAX_SENDS:
             return False
         asked.edns = False
-        self._send(asked)
+        self._send_again(asked)
         return True
 
     # --- ends ------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Ports(Generic[_Asked]):
         self._open: list[Port[_Asked]] = []
         self._retired: set[Port[_Asked]] = set()
         self._outstanding = 0
-        self._draws: Iterator[int] = iter(())
+        self._draws: list[int] = []
         self._watch: Watch[Port[_Asked]] | None = None
 
     def __iter__(self) -> Iterator[Port[_Asked]]:
@@ -97,12 +97,13 @@ class Ports(Generic[_Asked]):
             OSError: there is no socket to be had.
         """
         ports = self._open
-        draw = next(self._draws, None) or self._draw()
-        if self._outstanding >= len(ports) < self._limit:
+        count = len(ports)
+        draw = self._draws.pop() if self._draws else self._draw()
+        if count < self._limit and self._outstanding >= count:
             port = self._make()
             ports.append(port)
         else:
-            port = ports[(draw >> 16) % len(ports)]
+            port = ports[(draw >> 16) % count]
             if port.uses >= PORT_USES and not self._source[1]:
                 port = self._replace(port)
         ident = draw & 0xFFFF
@@ -126,10 +127,9 @@ class Ports(Generic[_Asked]):
 
     def _draw(self) -> int:
         """32 unpredictable bits."""
-        for value in self._draws:
-            return value
-        self._draws = iter(struct.unpack("256I", os.urandom(1024)))
-        return next(self._draws)
+        if not self._draws:
+            self._draws.extend(struct.unpack("256I", os.urandom(1024)))
+        return self._draws.pop()
 
     # --- sockets ---------------------------------------------------------------------
 

@@ -669,8 +669,8 @@ def test_no_two_outstanding_questions_share_an_id_where_there_is_one_port():
                 port = probe.getsockname()[1]
             client = server.client(source_port=port, timeout=5.0)
             client.query(ask())
-            bad = itertools.cycle((server.ids or [1]) + [1, 1, 2, 2, 3])
-            client._ports._draws = bad  # ids as bad as can be
+            bad = [(server.ids or [1])[0], 1, 1, 2, 2, 3]  # ids as bad as can be
+            client._ports._draws = bad[::-1]
             for _ in range(3):
                 client.query(ask())
             await until(lambda: len(server.packets) == 4)
