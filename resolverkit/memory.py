@@ -263,11 +263,21 @@ class Memory:
         Returns:
             The entry for it, kept or not.
         """
-        key = question.key
+        key, kind = question.key, reply.kind
         if self._failures.currsize:
             self._failures.pop(key, None)
             self._siblings.pop(wire.parent(question.wire_name), None)
-        kind = reply.kind
+        if (
+            kind is _DATA
+            and not reply.aliases
+            and reply.ttl
+            and question.rdtype in _ADDRESSES
+            and not self._denials.currsize
+            and key not in self._positive
+        ):  # as nearly all: it says nothing of other entries
+            self._positive[key] = first = Entry(question, reply, now)
+            self._charge(first, len(key))
+            return first
         if kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
             return Entry(question, reply, now)
         entry = self._positive.get(key)
@@ -275,8 +285,6 @@ class Memory:
             entry = Entry(question, reply, now)
             if reply.ttl:  # TTL 0 is for this question only
                 self._keep(entry, question)
-            if kind is _DATA and not reply.aliases and question.rdtype != _CNAME:
-                return entry  # it says nothing of other entries
         elif kind is _DATA and reply.ttl:
             self._bytes -= entry.size
             entry.renew(reply, now)
@@ -293,7 +301,7 @@ class Memory:
                 self._keep(entry, question)
         name = question.wire_name
         if kind is _DATA and reply.final == name and question.rdtype != _CNAME:
-            return entry
+            return entry  # it says nothing of other entries
         if reply.soa or not reply.denial or is_chosen_block(reply):
             if reply.kind is Kind.DATA or reply.final != name:  # RFC 8767 section 7
                 for owner in reply.aliases or (name,):
@@ -388,8 +396,6 @@ class Memory:
 
     def _keep(self, entry: Entry, question: Question) -> None:
         reply, key = entry.reply, question.key
-        attempts = 100 * len(reply.attempts)
-        entry.size = size = _ENTRY_COST + len(reply.wire) + len(key) + attempts
         if reply.kind is _DATA:
             if self._denials.currsize and entry.denied_at is None:
                 self._denials.pop(key, None)
@@ -401,15 +407,21 @@ class Memory:
             if question.rdtype not in _ADDRESSES:
                 name = _name_key(question)
                 self._other_types.setdefault(name, set()).add(question.rdtype)
-            self._bytes += size
-            if self._bytes > self.max_bytes:
-                self._shrink()
+            self._charge(entry, len(key))
             return
+        entry.size = _cost(entry.reply, len(key))
         other = _nxdomain_key(question)
         if reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name:
             key, other = other, key
         self._denials.pop(other, None)  # the newer word on the name
         self._keep_denial(key, entry)
+
+    def _charge(self, entry: Entry, length: int) -> None:
+        """Count the bytes of a positive entry with a key of that length."""
+        entry.size = size = _cost(entry.reply, length)
+        self._bytes += size
+        if self._bytes > self.max_bytes:
+            self._shrink()
 
     def _keep_denial(self, key: bytes, entry: Entry) -> None:
         if entry.size <= self._denials.maxsize:
@@ -504,6 +516,11 @@ class Memory:
             if other != name and now - when < policy.SIBLING_WINDOW
         ]
         return len(recent) >= 2
+
+
+def _cost(reply: Reply, length: int) -> int:
+    """Bytes that an entry takes whose key has that length, about."""
+    return _ENTRY_COST + len(reply.wire) + length + 100 * len(reply.attempts)
 
 
 def _size(entry: Entry) -> int:

@@ -282,7 +282,13 @@ class Resolver(dns.asyncresolver.Resolver):
         call = self._begin(
             rdtype, rdclass, tcp, source, source_port, lifetime, backend, stale, refresh
         )
-        candidates, relative = self._candidates(qname, search)
+        if search is None:
+            search = self.use_search_by_default
+        candidates: Sequence[bytes | dns.name.Name]
+        if isinstance(qname, str) and qname and not search:
+            candidates, relative = (wire.text_to_wire(qname),), qname[-1] != "."
+        else:
+            candidates, relative = self._candidates(qname, search)
         for name in candidates:
             question, view = self._question(name, relative, call)
             served: Served | asyncio.Future[Served] | None = None
@@ -293,10 +299,16 @@ class Resolver(dns.asyncresolver.Resolver):
             except UpstreamError as error:
                 served = None  # it holds the error, whose traceback holds this frame
                 raise self._failure(question, error, call.lifetime) from error
+            entry = served.entry
+            if served.source is _UPSTREAM and entry.reply.kind is _DATA:
+                return Answer(
+                    question, entry.reply, _UPSTREAM, entry.learnt,
+                    self._clock, self._charge,
+                )  # fmt: skip
             answer = self._conclude(question, served, call, raise_on_no_answer)
             if answer is not None:
                 if served.source is _CACHE and not search:
-                    self._remember(qname, rdtype, question, served.entry)
+                    self._remember(qname, rdtype, question, entry)
                 return answer
         raise self._nxdomain(call)
 
@@ -419,11 +431,6 @@ class Resolver(dns.asyncresolver.Resolver):
         """The answer for one candidate; None where there is no such name."""
         kind = served.entry.reply.kind
         if kind is _DATA:
-            if served.source is _UPSTREAM:  # as nearly every miss
-                entry, clock = served.entry, self._clock
-                return Answer(
-                    question, entry.reply, _UPSTREAM, entry.learnt, clock, self._charge
-                )
             return self._answer(question, served, call.stale)
         if kind is Kind.NXDOMAIN:
             call.denied += ((question.name, served),)
@@ -452,8 +459,6 @@ class Resolver(dns.asyncresolver.Resolver):
     ) -> tuple[Sequence[bytes | dns.name.Name], bool]:
         """The names to try, and whether the caller wrote a relative one."""
         if isinstance(qname, str):
-            if qname and not (self.use_search_by_default if search is None else search):
-                return (wire.text_to_wire(qname),), not qname.endswith(".")
             qname = dns.name.from_text(qname, None)
         return self._get_qnames_to_try(qname, search), not qname.is_absolute()
 
