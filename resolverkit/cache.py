@@ -606,8 +606,10 @@ class Cache(Memory):
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
         if entry.reply.kind is _DATA or not question.cacheable:
-            self._take_off(flight)
-            waiters, flight.waiters = flight.waiters, []
+            if flight.looking:
+                self._stop_looking(flight)
+            self._flights.pop(flight.key, None)
+            waiters, flight.asked, flight.waiters = flight.waiters, None, []
             for waiter in waiters:
                 waiter.waits = False
                 if not waiter.done():
@@ -620,7 +622,10 @@ class Cache(Memory):
 
     def _finish(self, flight: _Flight) -> list[_Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
-        self._take_off(flight)
+        if flight.looking:
+            self._stop_looking(flight)
+        self._flights.pop(flight.key, None)
+        flight.asked = None
         waiting = []
         for waiter in flight.waiters:
             waiter.waits = False
@@ -629,12 +634,9 @@ class Cache(Memory):
         flight.waiters = []
         return waiting
 
-    def _take_off(self, flight: _Flight) -> None:
-        self._flights.pop(flight.key, None)
-        if flight.looking:
-            self._head_starts.discard(flight)
-            self._openings.discard(flight)
-        flight.asked = None
+    def _stop_looking(self, flight: _Flight) -> None:
+        self._head_starts.discard(flight)
+        self._openings.discard(flight)
 
     # --- lifetime --------------------------------------------------------------------
 

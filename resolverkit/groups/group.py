@@ -106,9 +106,8 @@ class Group(ABC):
         self._order: list[Child] = []  # of all members, as the ranking has it
         self._down: list[Child] = []
         self.budget = Budget()
-        self.loop: asyncio.AbstractEventLoop
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.deadlines: Deadlines
-        self._bound = False
         self._probes: set[asyncio.Future[Reply]] = set()
 
     @property
@@ -157,12 +156,12 @@ class Group(ABC):
 
     def _bind(self) -> asyncio.AbstractEventLoop:
         """The loop of the first question, until that is closed."""
-        if not self._bound or self.loop.is_closed():
-            self.loop = asyncio.get_running_loop()
-            self.deadlines = Deadlines(self.loop)
+        loop = self.loop
+        if loop is None or loop.is_closed():
+            self.loop = loop = asyncio.get_running_loop()
+            self.deadlines = Deadlines(loop)
             self._ranking.until = 0.0  # by another clock
-            self._bound = True
-        return self.loop
+        return loop
 
     def _rank(self, now: float) -> None:
         """Look at the order of all members again."""
@@ -230,7 +229,7 @@ class Group(ABC):
             probe.cancel()
         if probes:
             await asyncio.wait(probes)
-        if self._bound:
+        if self.loop is not None:
             self.deadlines.clear()
         # At once: a TLS server that does not say goodbye is waited for, 0.25 s each.
         await asyncio.gather(*(child.upstream.aclose() for child in self._children))

@@ -26,6 +26,7 @@ given rather than by SRTT. Nobody waits in a task: groups hang callbacks on Futu
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from resolverkit.groups.group import Group
@@ -34,7 +35,6 @@ from resolverkit.groups.racing import Race
 from resolverkit.model import Attempt, Endpoint, Reply
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable, Sequence
 
     from resolverkit.groups.racing import Child
@@ -59,7 +59,9 @@ class Hedge(Group):
 
     def query(self, question: Question) -> asyncio.Future[Reply]:
         """Ask; see `Upstream.query`."""
-        loop = self._bind()
+        loop = self.loop
+        if loop is None or loop is not asyncio._get_running_loop():
+            loop = self._bind()
         now = loop.time()
         ranking = self._ranking
         srtt = ranking.first.srtt

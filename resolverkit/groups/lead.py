@@ -86,7 +86,7 @@ class Lead(Pending):
                 and record.retry_at is None
             ):
                 self.waits = False
-                now = self._group.loop.time()
+                now = self.get_loop().time()
                 record.succeeded(now, now - self._started, sample=winner.sends == 1)
                 self.set_result(reply)
                 return
@@ -122,7 +122,7 @@ class Lead(Pending):
         """What has been tried so far, for a caller whose time is over."""
         if self._race is not None:
             return self._race.attempts
-        elapsed = self._group.loop.time() - self._started
+        elapsed = self.get_loop().time() - self._started
         where = self._ordered[0].endpoint
         return (
             Attempt(
