@@ -8,6 +8,7 @@ prints how long that took (µs) and what memory grew by (KiB).
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import socket
 import subprocess
@@ -89,6 +90,11 @@ def hits(names: int) -> Callable[..., Any]:
     return measure
 
 
+def _scattered_names(count: int) -> list[str]:
+    """Names in no order, as users have them: each has another place in an index."""
+    return [f"{random.getrandbits(48):x}.example.com" for _ in range(count)]
+
+
 def misses(concurrency: int, *, asks: int = 4000) -> Callable[..., Any]:
     """µs of the process's CPU per miss, what is written behind included."""
 
@@ -97,10 +103,10 @@ def misses(concurrency: int, *, asks: int = 4000) -> Callable[..., Any]:
         async with _with_stores(port) as asking:
             for turn in range(-1, rounds):  # the first is not counted
                 for name, peer in asking.items():
-                    names = fresh_names(asks)
+                    names = _scattered_names(asks)
                     took = await concurrently(peer.ask, names, concurrency)
                     before = time.process_time()
-                    await asyncio.sleep(0.3)  # for what is still to be written
+                    await asyncio.sleep(1.0)  # for what is still to be written
                     took += time.process_time() - before
                     if turn >= 0:
                         series.add(name, took / asks * 1e6)

@@ -5,7 +5,7 @@ Nobody waits for a store that does not answer: a look-up that takes longer than 
 store's budget finds nothing, and from then on the store counts as away. It is opened
 again with growing pauses and jitter, so that a fleet does not do so as one.
 
-Changes are written behind the answers, within half a second. While the store takes
+Changes are written behind the answers, within a second. While the store takes
 none, the latest of each key are kept, up to a bound.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from resolverkit.record import Change
     from resolverkit.upstream import Store
 
-WRITE_DELAY = 0.25
+WRITE_DELAY = 0.5
 """Seconds for which changes are gathered; a process that is killed loses these."""
-BATCH = 500
+BATCH = 2000
 """Changes that are written at once."""
 MAX_WAITING = 20_000
 """Changes that are kept while the store takes none; then the oldest are dropped."""
@@ -75,6 +75,7 @@ class Behind:
         self._pause = MIN_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._parts = 0  # of the reader's budget, that are left
         self._writer: asyncio.Task[None] | None = None
         self._opener: asyncio.Task[None] | None = None
 
@@ -111,7 +112,7 @@ class Behind:
             records: Mapping[bytes, Record] = {}
             try:
                 if not self._unread:  # else the one before has waited for all
-                    records = await self._within(self._fetch(list(wanted)))
+                    records = await self._fetch(list(wanted))
             except TimeoutError:
                 self._away(f"no answer within {self.store.budget * 1000:g} ms")
             except Exception as error:  # noqa: BLE001 - a store may be a user's own
@@ -125,27 +126,36 @@ class Behind:
         self._reader = None
 
     async def _fetch(self, keys: Sequence[bytes]) -> Mapping[bytes, Record]:
-        await self._ready()
-        return await self.store.fetch(keys)
-
-    async def _within(
-        self, reading: Coroutine[Any, Any, Mapping[bytes, Record]]
-    ) -> Mapping[bytes, Record]:
         """What is read within the budget, in which a busy loop counts for little.
 
         A thousand questions at once keep the loop from the store for longer than that.
+
+        Raises:
+            TimeoutError: the budget is spent.
         """
-        task = self._task(reading)
+        task = asyncio.current_task()
+        assert task is not None
+        self._parts = SLICES + 1
+        self._count(task)
         try:
-            for _ in range(SLICES):
-                await asyncio.wait([task], timeout=self.store.budget / SLICES)
-                if task.done():
-                    return task.result()
-            raise TimeoutError
+            if not self._open:
+                await self._ready()
+            return await self.store.fetch(keys)
+        except asyncio.CancelledError:
+            if self._parts or task.uncancel():  # somebody else's
+                raise
+            raise TimeoutError from None
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
+            self._countdown.cancel()
+
+    def _count(self, task: asyncio.Task[None]) -> None:
+        """One more part of the budget is spent; after the last the task is ended."""
+        self._parts -= 1
+        if self._parts:
+            part = self.store.budget / SLICES
+            self._countdown = task.get_loop().call_later(part, self._count, task)
+        else:
+            task.cancel()
 
     def _away(self, problem: str) -> None:
         self._note(unread=problem)
@@ -318,13 +328,12 @@ def record_of(entry: Entry, now: float) -> Record:
         entry: of positive data.
         now: the time on the cache's clock, seconds.
     """
-    reply = entry.reply
-    denied = entry.denied_at
+    reply, denied, age = entry.reply, entry.denied_at, now - entry.learnt
     return Record(
         entry.key,
         reply.wire,
         reply.ttl,
-        max(0.0, now - entry.learnt),
+        max(0.0, age),
         None if denied is None else max(0.0, now - denied),
         said_by(reply.winner),
         reply.disputed,

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import functools
-import json
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import dns.rdataclass
@@ -141,39 +139,6 @@ def check_key(key: bytes) -> None:
         raise ValueError("a key that is not in lower case")
 
 
-def said_to_text(said: Said) -> str:
-    """Who gave an answer, as a short text for a store: JSON."""
-    return f"{_who_as_text(*said[:5])}{said.elapsed!r}]"
-
-
-@functools.lru_cache(maxsize=64)
-def _who_as_text(*who: str | int) -> str:
-    """All but the time, which is another for each answer."""
-    return json.dumps(who, ensure_ascii=False, separators=(",", ":"))[:-1] + ","
-
-
-def said_from_text(text: str) -> Said:
-    """The inverse of `said_to_text`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    who, _, elapsed = text.rpartition(",")
-    if not elapsed.endswith("]"):
-        raise ValueError(f"{text!r} does not say who gave the answer")
-    upstream, transport, operator, address, port = _who_from_text(who)
-    seconds = _number(float(elapsed[:-1]), float)
-    return Said(upstream, transport, operator, address, port, seconds)
-
-
-@functools.lru_cache(maxsize=64)
-def _who_from_text(who: str) -> tuple[str, str, str, str, int]:
-    try:
-        return _said(json.loads(who + ",0]"))[:5]
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
 def to_json(record: Record, now: float) -> dict[str, Any]:
     """A record as JSON-ready values: what a person wants to read, then the bytes.
 
@@ -244,10 +209,20 @@ def _number(value: Any, kind: type[Any]) -> Any:
 def _said(values: Any) -> Said:
     if not isinstance(values, list) or len(values) != len(Said._fields):
         raise ValueError(f"{values!r} does not say who gave the answer")
-    upstream, transport, operator, address, port, elapsed = values
+    return Said(*who_from(values[:5]), _number(values[5], float))
+
+
+def who_from(values: Any) -> tuple[str, str, str, str, int]:
+    """All of a `Said` but the time, from JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(values, list) or len(values) != len(Said._fields) - 1:
+        raise ValueError(f"{values!r} does not say who gave the answer")
+    upstream, transport, operator, address, port = values
     if not all(isinstance(text, str) for text in values[:4]):
         raise ValueError(f"{values!r} does not say who gave the answer")
     if _number(port, int) > 65535:
         raise ValueError(f"{port!r} is no port")
-    elapsed = _number(elapsed, float)
-    return Said(upstream, transport, operator, address, port, elapsed)
+    return upstream, transport, operator, address, port

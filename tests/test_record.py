@@ -21,8 +21,6 @@ from resolverkit.record import (
     from_json,
     reply_of,
     said_by,
-    said_from_text,
-    said_to_text,
     to_json,
 )
 from resolverkit.wire import question_of
@@ -158,24 +156,6 @@ def test_any_key_is_one_or_a_value_error(key):
     except ValueError:
         return
     assert question_of(key).key == key
-
-
-def test_who_said_it_goes_there_and_back_as_text():
-    assert said_from_text(said_to_text(SAID)) == SAID
-    odd = Said('a"],', "dot", "\u00e9,\n", "", 0, 1e-9)
-    assert said_from_text(said_to_text(odd)) == odd
-    for text in (
-        "[" * 100_000,
-        "",
-        "[]",
-        "{}",
-        "null",
-        "[1,2,3,4,5,6]",
-        "1,]",
-        "[1,x]",
-    ):
-        with pytest.raises(ValueError, match=r"."):
-            said_from_text(text)
 
 
 def test_nobody_known_said_it():

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 BITS = 16
 """Bits a key, at least: one key in 70 that is not there is looked for, at most."""
 SHIFT = 29
@@ -41,14 +46,18 @@ class Keys:
         at = found >> SHIFT & self.mask
         return self.table[at >> 3] >> (at & 7) & 1 == 1
 
-    def add(self, key: bytes) -> None:
-        """Take in a key; one that is in already takes no room."""
-        if key in self:
-            return
-        found = hash(key)
-        for at in (found & self.mask, found >> SHIFT & self.mask):
-            self.table[at >> 3] |= 1 << (at & 7)
-        self._set += 1
+    def update(self, keys: Iterable[bytes]) -> None:
+        """Take in some keys; one that is in already takes no room."""
+        table, mask = self.table, self.mask
+        for key in keys:
+            found = hash(key)
+            one, other = found & mask, found >> SHIFT & mask
+            if not (
+                table[one >> 3] >> (one & 7) & table[other >> 3] >> (other & 7) & 1
+            ):
+                table[one >> 3] |= 1 << (one & 7)
+                table[other >> 3] |= 1 << (other & 7)
+                self._set += 1
 
     @property
     def crowded(self) -> bool:

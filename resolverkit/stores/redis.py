@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.record import Record, check_key
 from resolverkit.stores import redis_url
+from resolverkit.stores.packed import micros
 from resolverkit.stores.redis_server import BATCH, Cluster, Single, errors
 from resolverkit.stores.redis_value import (
     DENY,
@@ -33,8 +34,7 @@ from resolverkit.stores.redis_value import (
     MAX_VALUE,
     Script,
     learning,
-    micros,
-    unpack,
+    record_of,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class RedisStore:
             now, values = self._read(reply, len(batch))
             server.said(now)
             for key, value in zip(batch, values, strict=True):
-                record = unpack(key, value, now) if type(value) is bytes else None
+                record = record_of(key, value, now) if type(value) is bytes else None
                 if record is not None:
                     found[key] = record
         return found
@@ -203,12 +203,12 @@ class RedisStore:
         prefix = self._url.prefix
         keys: list[bytes] = []
         values: list[bytes] = []
+        longest = self._url.max_stale
         for change in alike:
-            age = micros(change.age)
             if not isinstance(change, Record):
-                yield DENY, [prefix + change.key], (sent, age)
+                yield DENY, [prefix + change.key], (sent, micros(change.age))
                 continue
-            lifetime = round((change.ttl + self._url.max_stale) * 1000 - age / 1000)
+            lifetime = int((change.ttl + longest - change.age) * 1000)
             value = learning(change, lifetime) if lifetime > 0 else None
             if value is not None:
                 keys.append(prefix + change.key)

@@ -100,6 +100,15 @@ class Single:
         return link
 
 
+def _packed(command: Command) -> bytes:
+    """A command as Redis has it; redis-py takes three times as long for one."""
+    parts = [
+        part if type(part) is bytes else str(part).encode("utf-8") for part in command
+    ]
+    body = b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    return b"*%d\r\n%b" % (len(parts), body)
+
+
 class _Link:
     """One connection, which has no reply outstanding or is cut."""
 
@@ -118,7 +127,7 @@ class _Link:
                 await self.cut()
             if not connection.is_connected:
                 await self._connect()
-            packed = connection.pack_commands(commands)
+            packed = b"".join([_packed(command) for command in commands])
             await connection.send_packed_command(packed, check_health=False)
             return [await self._reply() for _ in commands]
         except BaseException:

@@ -2,41 +2,21 @@
 
 A value begins with two dates in microseconds of the server's clock, 16 digits each, so
 that scripts can read them: when it was learnt, and since when it is denied (zeros: not
-at all). Then follow a version, flags, the TTL, who gave it and the message. Another
-version may change what follows the dates, not the dates.
-
-What comes back may have been written by anybody: it is a whole value of this version,
-or nothing.
+at all). Then follows a body: see `resolverkit.stores.packed`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from typing import NamedTuple
 
-from resolverkit.record import (
-    Record,
-    Said,
-    aged,
-    said_from_text,
-    said_to_text,
-)
+from resolverkit.record import Record, aged
+from resolverkit.stores.packed import MAX_BODY, pack, unpack
 
-VERSION = 1
-"""Of all that follows the dates."""
-MAX_VALUE = 70_000
-"""Bytes that a value may have: the longest message, and who gave it."""
-_MAX_SAID = 4096
-"""Bytes of who gave an answer; what is longer is left out."""
-_MAX_WIRE = 65_535
-_MAX_TTL = 2**31 - 1
-"""Seconds (RFC 2181 section 8)."""
-_LONGEST_AGE = 1e9
-"""Seconds, thirty years: what is older counts as that old."""
-_DATES = 32
-_HEAD = struct.Struct(">BBIH")  # version, flags, TTL, bytes of who gave it
-_DISPUTED = 1
+DATES = 32
+"""Bytes before the body."""
+MAX_VALUE = DATES + MAX_BODY
+"""Bytes that a value may have."""
 
 
 class Script(NamedTuple):
@@ -82,14 +62,14 @@ LEARN = _script(
     + """\
 for i, key in ipairs(KEYS) do
   local given = ARGV[i + 1]
-  local date = sent - tonumber(string.sub(given, 1, 16))
+  local date = sent - tonumber(string.sub(given, 17, 32))
   local function later(other) return other and other > date and other <= now end
   local learnt, denied = read(key)
   if not later(learnt) and not later(denied) then
-    local mark = tonumber(string.sub(given, 17, 32))
+    local mark = tonumber(string.sub(given, 33, 48))
     if mark > 0 then mark = math.max(sent - mark + 1, 1) end
     local dates = string.format('%016.0f%016.0f', math.max(date, 0), mark)
-    local lifetime = tonumber(string.sub(given, 33, 48))
+    local lifetime = tonumber(string.sub(given, 1, 16))
     redis.call('SET', key, dates .. string.sub(given, 49), 'PX', lifetime)
   end
 end
@@ -113,11 +93,6 @@ return 1
 """Marks what was learnt before as denied, if it is not marked yet."""
 
 
-def micros(seconds: float) -> int:
-    """An age in whole microseconds."""
-    return int(min(seconds, _LONGEST_AGE) * 1_000_000)
-
-
 def learning(record: Record, lifetime: int) -> bytes | None:
     """What `LEARN` takes for a record; None for a message that is too long to be one.
 
@@ -125,28 +100,11 @@ def learning(record: Record, lifetime: int) -> bytes | None:
         record: what is to be kept.
         lifetime: milliseconds for which it is.
     """
-    value = pack(record)
-    if value is None:
-        return None
-    denied = 0 if record.denied is None else micros(record.denied) + 1
-    return b"%016d%016d%016d" % (micros(record.age), denied, lifetime) + value
+    packed = pack(record)
+    return None if packed is None else b"%016d%016d%016d%b" % (lifetime, *packed)
 
 
-def pack(record: Record) -> bytes | None:
-    """What follows the dates; None for a message that is too long to be one."""
-    if len(record.wire) > _MAX_WIRE:
-        return None
-    who = b""
-    if record.said != Said():
-        who = said_to_text(record.said).encode("utf-8", "replace")
-    if len(who) > _MAX_SAID:
-        who = b""
-    ttl = min(max(record.ttl, 0), _MAX_TTL)
-    flags = _DISPUTED if record.disputed else 0
-    return _HEAD.pack(VERSION, flags, ttl, len(who)) + who + record.wire
-
-
-def unpack(key: bytes, value: bytes, now: int) -> Record | None:
+def record_of(key: bytes, value: bytes, now: int) -> Record | None:
     """The record in a value; None for what `LEARN` did not write.
 
     Args:
@@ -154,31 +112,13 @@ def unpack(key: bytes, value: bytes, now: int) -> Record | None:
         value: as the server has it.
         now: microseconds of the server's clock.
     """
-    dates, body = value[:_DATES], _DATES + _HEAD.size
-    if not body <= len(value) <= MAX_VALUE or not dates.isdigit():
-        return None
-    version, flags, ttl, size = _HEAD.unpack_from(value, _DATES)
-    wire = value[body + size :]
-    if (
-        version != VERSION
-        or flags & ~_DISPUTED
-        or ttl > _MAX_TTL
-        or size > _MAX_SAID
-        or not 0 < len(wire) <= _MAX_WIRE
-    ):
-        return None
-    try:
-        who = value[body : body + size].decode()
-        said = said_from_text(who) if who else Said()
-    except (ValueError, OverflowError, RecursionError):
+    dates = value[:DATES]
+    if len(dates) < DATES or not dates.isdigit():
         return None
     learnt, denied = int(dates[:16]), int(dates[16:])
-    return Record(
-        key,
-        wire,
-        ttl,
-        aged(learnt, ttl * 1_000_000, now) / 1_000_000,
-        max(now - denied, 0) / 1_000_000 if denied else None,
-        said,
-        bool(flags & _DISPUTED),
-    )
+    since = max(now - denied, 0) / 1_000_000 if denied else None
+    record = unpack(key, value[DATES:], 0.0, since)
+    if record is None:
+        return None
+    age = aged(learnt, record.ttl * 1_000_000, now) / 1_000_000
+    return record._replace(age=age)

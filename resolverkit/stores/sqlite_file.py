@@ -265,7 +265,7 @@ class File:
     ) -> None:
         """Write changes of one kind."""
         records = [change for change in alike if isinstance(change, Record)]
-        self._put(connection, [rows.row_of(record, now) for record in records], now)
+        self._put(connection, records, now)
         marks = [
             (change.key, now - change.age, now)
             for change in alike
@@ -274,16 +274,14 @@ class File:
         connection.executemany(rows.MARK, marks)
 
     def _put(
-        self, connection: sqlite3.Connection, found: Sequence[Row], now: float
+        self, connection: sqlite3.Connection, records: Sequence[Record], now: float
     ) -> None:
-        tables = [self._keys]
+        keys = [record.key for record in records]
+        self._keys.update(keys)
         if self.known is not None and self.known is not self._keys:
-            tables.append(self.known)  # another while a new one is filled
-        for table in tables:
-            for row in found:
-                table.add(row[0])
-        for statement, values in rows.puts(found, now):
-            connection.execute(statement, values)
+            self.known.update(keys)  # it serves while a new one is filled
+        for value in rows.values_of(records):
+            connection.execute(rows.PUT, (value, now))
 
     def _trim(self, connection: sqlite3.Connection, written: int) -> None:
         """Delete what was learnt the longest ago, when there is too much.
@@ -334,7 +332,7 @@ class File:
         if found and found[-1][0] <= self._seen:
             raise damage("ids out of order")  # it would never end
         for self._seen, key in found:
-            self._keys.add(key)
+            self._keys.update((key,))
         if len(found) == SLICE:
             if self._keys.crowded and self.known is not self._keys:
                 self._begin(2 * self._keys.rows)
@@ -357,8 +355,7 @@ class File:
             self._saving = None
             return
         with self._writing(connection):
-            good = [row for row in found if rows.record_of(row, now) is not None]
-            self._put(connection, good, now)
+            self._put(connection, rows.records_of(found, now), now)
             self._trim(connection, len(found))
 
 

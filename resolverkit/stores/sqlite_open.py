@@ -41,8 +41,9 @@ if sys.platform != "win32":
 
 BUSY = 0.1
 """Seconds that SQLite waits for a lock before other jobs have a turn."""
-CACHE = 512
-"""KiB of pages that SQLite keeps: what is asked for often is in memory already."""
+CACHE = 2048
+"""KiB of pages that SQLite keeps, at most: what a batch changes, and hardly more, since
+what is asked for often is in memory already."""
 WAL_LIMIT = 4 * 2**20
 """Bytes that the WAL may keep on disk once its content is in the file."""
 MIN_ROW = 40

@@ -16,8 +16,8 @@ from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.record import Denied, Record, Said
 from resolverkit.stores import redis as module
 from resolverkit.stores import redis_server as servers
+from resolverkit.stores.packed import VERSION
 from resolverkit.stores.redis import RedisStore
-from resolverkit.stores.redis_value import VERSION
 from resolverkit.testing.certificates import Certificates
 from resolverkit.upstream import Store
 
