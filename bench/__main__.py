@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import dns.name
+import imports
 import peers
 import stores
 from measure import (
@@ -109,6 +110,8 @@ def misses(
 
 
 SCENARIOS = (
+    Scenario("import", imports.imports, 1 / 1.3),
+    Scenario("import and first answer", imports.first_answer, 1 / 1.3),
     Scenario("hit, 1 name, not read", hits(1, read=False), 15),
     Scenario("hit, 1,000 names, not read", hits(1000, read=False), 15),
     Scenario(  # alone: others would take minutes to learn them

@@ -13,14 +13,6 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from resolverkit.answer import Answer
-from resolverkit.default import (
-    canonical_name,
-    get_default_resolver,
-    resolve,
-    resolve_address,
-    resolve_name,
-)
 from resolverkit.errors import (
     NXDOMAIN,
     YXDOMAIN,
@@ -36,9 +28,6 @@ from resolverkit.errors import (
     StoreError,
     UpstreamError,
 )
-from resolverkit.groups.hedge import Hedge, failover, race
-from resolverkit.groups.quorum import Quorum
-from resolverkit.hooks import Hook
 from resolverkit.model import (
     AnswerPath,
     Attempt,
@@ -49,15 +38,26 @@ from resolverkit.model import (
     Source,
 )
 from resolverkit.policy import StalePolicy
-from resolverkit.resolver import Resolver
-from resolverkit.stats import Stats
-from resolverkit.survey import Survey
-from resolverkit.upstream import Store, Upstream
 
-if TYPE_CHECKING:
-    from resolverkit import blocking  # noqa: F401  it loads on first use
+if TYPE_CHECKING:  # what loads on first use, asyncio with it: see _LAZY
+    from resolverkit import blocking  # noqa: F401  a module, not a name of this one
+    from resolverkit.answer import Answer
+    from resolverkit.default import (
+        canonical_name,
+        get_default_resolver,
+        resolve,
+        resolve_address,
+        resolve_name,
+    )
+    from resolverkit.groups.hedge import Hedge, failover, race
+    from resolverkit.groups.quorum import Quorum
+    from resolverkit.hooks import Hook
     from resolverkit.integrations.socket import install
     from resolverkit.integrations.streams import open_connection
+    from resolverkit.resolver import Resolver
+    from resolverkit.stats import Stats
+    from resolverkit.survey import Survey
+    from resolverkit.upstream import Store, Upstream
 
 # Silent unless the program configures logging.
 logging.getLogger("resolverkit").addHandler(logging.NullHandler())
@@ -105,17 +105,38 @@ __all__ = [
 ]
 
 _LAZY = {
-    "blocking": "resolverkit",
-    "install": "resolverkit.integrations.socket",
-    "open_connection": "resolverkit.integrations.streams",
+    "Answer": "answer",
+    "Hedge": "groups.hedge",
+    "Hook": "hooks",
+    "Quorum": "groups.quorum",
+    "Resolver": "resolver",
+    "Stats": "stats",
+    "Store": "upstream",
+    "Survey": "survey",
+    "Upstream": "upstream",
+    "blocking": "blocking",
+    "canonical_name": "default",
+    "failover": "groups.hedge",
+    "get_default_resolver": "default",
+    "install": "integrations.socket",
+    "open_connection": "integrations.streams",
+    "race": "groups.hedge",
+    "resolve": "default",
+    "resolve_address": "default",
+    "resolve_name": "default",
 }
-"""What loads on first use, since most programs need none of it."""
+"""Where the names are that load on first use (PEP 562)."""
 
+if not TYPE_CHECKING:  # or type checkers would take any name for one
 
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _LAZY[name] == __name__:
-        return importlib.import_module(f"{__name__}.{name}")
-    value = globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in _LAZY:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+        value = globals()[name] = (
+            module if name == "blocking" else getattr(module, name)
+        )
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LAZY})

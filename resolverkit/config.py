@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -123,7 +122,7 @@ def _from_text(
         if not system:
             raise ConfigurationError("upstream 'system': no name server is configured")
         return [
-            replace(m, private=True) if isinstance(m, UpstreamURL) else m
+            m._replace(private=True) if isinstance(m, UpstreamURL) else m
             for m in members(system, system=(), port=port, ports=ports)
         ]
     scheme, _, rest = text.rpartition("://")
@@ -132,7 +131,7 @@ def _from_text(
         return [_with_parameters(u, query) for u in preset.urls(scheme.lower())]
     url = parse(text)
     if text.strip("[]") == url.address:  # bare, without a port of its own
-        url = replace(url, port=ports.get(url.address, port))
+        url = url._replace(port=ports.get(url.address, port))
     return [url]
 
 
@@ -141,8 +140,7 @@ def _with_parameters(url: UpstreamURL, query: str) -> UpstreamURL:
     if not query:
         return url
     given = parse(f"{url.scheme}://{url.host}?{query}")
-    return replace(
-        url,
+    return url._replace(
         address=given.address or url.address,
         ca=given.ca,
         pins=given.pins,
@@ -158,8 +156,7 @@ def _with_what_is_known(member: Member) -> Member:
     known = operator_of(member.address)
     if known is None:
         return member
-    return replace(
-        member,
+    return member._replace(
         operator=member.operator or known["operator"],
         filtering=member.filtering or known["filtering"],
         unsigned_block=known["unsigned_block"],
@@ -182,8 +179,7 @@ def _from_nameserver(spec: dns.nameserver.Nameserver | Upstream) -> Member:
     if type(spec) is dns.nameserver.DoHNameserver and spec.verify is not False:
         url = parse(spec.url)
         address = spec.bootstrap_address or url.address
-        return replace(
-            url,
+        return url._replace(
             address=address,
             private=url.private or (bool(address) and is_private(address)),
             ca=None if spec.verify is True else str(spec.verify),

@@ -14,7 +14,8 @@ from resolverkit import wire
 from resolverkit.behind import record_of
 from resolverkit.errors import BadReply, ConfigurationError
 from resolverkit.model import Kind, Outcome
-from resolverkit.record import from_json, reply_of, to_json
+from resolverkit.record import reply_of
+from resolverkit.record_text import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,8 +7,7 @@ what they, or the lists that others keep of them, said in 2026. Services that ha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.transports.url import UpstreamURL
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(NamedTuple):
     """One service of one operator.
 
     Attributes:

@@ -18,20 +18,16 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 
-from resolverkit import addrinfo, config, errors, special, wire
+from resolverkit import config, errors, special, wire
 from resolverkit.answer import Answer
-from resolverkit.behind import Behind
 from resolverkit.cache import Cache, Call, LifetimeOver, Served
 from resolverkit.cacheview import CacheView
-from resolverkit.contents import Contents
 from resolverkit.errors import ConfigurationError, UpstreamError
 from resolverkit.hooks import Reporter
 from resolverkit.memory import MAX_BYTES, Entry
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
-from resolverkit.stats import Stats
-from resolverkit.survey import Survey, local_survey, take_survey
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
@@ -40,9 +36,13 @@ if TYPE_CHECKING:
 
     from dns._asyncbackend import Backend
 
+    from resolverkit.addrinfo import Found
     from resolverkit.config import Spec, Strategy
+    from resolverkit.contents import Contents
     from resolverkit.hooks import Hook
     from resolverkit.model import Attempt
+    from resolverkit.stats import Stats
+    from resolverkit.survey import Survey
 
 _IN = dns.rdataclass.IN
 _A = dns.rdatatype.A
@@ -139,6 +139,8 @@ class Resolver(dns.asyncresolver.Resolver):
         self._cache_size = cache_size
         behind = None
         if store is not None:
+            from resolverkit.behind import Behind
+
             behind = Behind(config.store_of(store), self._clock)
         self._store = Cache(self._clock, self._stale, cache_size, behind)
         self._charge = self._store.charge
@@ -220,10 +222,14 @@ class Resolver(dns.asyncresolver.Resolver):
     @property
     def store(self) -> Contents:
         """What is kept, in memory and in the store: to look at, flush, export, load."""
+        from resolverkit.contents import Contents
+
         return Contents(self._store, self._bind)
 
     def stats(self) -> Stats:
         """What was counted since the Resolver was made."""
+        from resolverkit.stats import Stats
+
         return Stats.of(self._store, self._stack)
 
     # --- resolving -------------------------------------------------------------------
@@ -335,6 +341,8 @@ class Resolver(dns.asyncresolver.Resolver):
             NoNameservers: there is no upstream for that name.
             dns.resolver.NoMetaqueries: ANY, AXFR and the like.
         """
+        from resolverkit.survey import local_survey, take_survey
+
         call = self._begin(
             rdtype, rdclass, False, None, 0, lifetime, None, None, refresh=True
         )
@@ -645,7 +653,7 @@ class Resolver(dns.asyncresolver.Resolver):
         type: int = 0,  # noqa: A002  socket.getaddrinfo's name for it
         proto: int = 0,
         flags: int = 0,
-    ) -> list[addrinfo.Found]:
+    ) -> list[Found]:
         """Find addresses to connect to, as `socket.getaddrinfo` and a loop's do.
 
         The hosts file comes first, then the upstreams, A and AAAA at once, with the
@@ -665,6 +673,8 @@ class Resolver(dns.asyncresolver.Resolver):
         Raises:
             socket.gaierror: as the system's; its cause is what `resolve` raised.
         """
+        from resolverkit import addrinfo
+
         return await addrinfo.getaddrinfo(self, host, port, family, type, proto, flags)
 
     # --- lifetime --------------------------------------------------------------------

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 import dns.message
 import dns.nameserver
 
 from resolverkit import config, policy, special, wire
 from resolverkit.errors import ConfigurationError, NetworkError, UpstreamError
-from resolverkit.groups.group import Group
-from resolverkit.groups.hedge import Hedge
-from resolverkit.groups.quorum import OPERATORS, Quorum, check_operators
 from resolverkit.model import Endpoint, Kind
-from resolverkit.transports.nameserver import ForeignNameserver
 from resolverkit.transports.url import UpstreamURL, build, check
 
 if TYPE_CHECKING:
@@ -25,6 +20,9 @@ if TYPE_CHECKING:
 
     from resolverkit.cache import Cache
     from resolverkit.config import Member, Spec, Strategy
+    from resolverkit.groups.group import Group
+    from resolverkit.groups.hedge import Hedge
+    from resolverkit.groups.quorum import Quorum
     from resolverkit.model import Reply
     from resolverkit.resolver import Resolver
     from resolverkit.upstream import Upstream
@@ -148,8 +146,9 @@ class Stack:
 
     def _check_operators(self, members: Sequence[Member]) -> None:
         """Raise where a list that the user wrote has too few for a quorum."""
-        own = len(members) == 1 and isinstance(members[0], Group)
-        if self._strategy == "quorum" and members and not own:
+        if self._strategy == "quorum" and members and not _is_group(members):
+            from resolverkit.groups.quorum import OPERATORS, check_operators
+
             check_operators(OPERATORS, map(_operator, members))
 
     def view(self, name: bytes, relative: bool) -> View:
@@ -190,14 +189,11 @@ class Stack:
             if not view.members:
                 raise NetworkError("no upstream is configured", local=True)
             members = [self._transport(member, way) for member in view.members]
-            if len(members) == 1 and isinstance(members[0], Group):
-                group = members[0]  # a group of the user's own
+            if _is_group(members):
+                group = members[0]  # of the user's own
                 group.on_change(self._changed)
             else:
-                # Private upstreams may be of one operator: no quorum is possible.
-                several = len(set(map(_operator, view.members))) >= OPERATORS
-                voting = self._strategy == "quorum" and several
-                group = (Quorum if voting else Hedge)(
+                group = self._kind(view)(
                     members,
                     delay=_DELAYS[self._strategy],
                     on_block=self._on_block,
@@ -207,6 +203,18 @@ class Stack:
         if way is ANY_WAY:
             view.group = group
         return group
+
+    def _kind(self, view: View) -> type[Hedge | Quorum]:
+        """The kind of group for a view."""
+        from resolverkit.groups.hedge import Hedge
+
+        if self._strategy != "quorum":
+            return Hedge
+        from resolverkit.groups.quorum import OPERATORS, Quorum
+
+        # Private upstreams may be of one operator: no quorum is possible.
+        several = len(set(map(_operator, view.members))) >= OPERATORS
+        return Quorum if several else Hedge
 
     def _changed(self, upstream: str, up: bool) -> None:
         """An upstream went down, or came back."""
@@ -224,11 +232,13 @@ class Stack:
     def _make(self, member: Member, way: Way) -> Upstream:
         tcp, source, source_port = way
         if isinstance(member, dns.nameserver.Nameserver):
+            from resolverkit.transports.nameserver import ForeignNameserver
+
             return ForeignNameserver(member, self._timeout, *way)
         if not isinstance(member, UpstreamURL):
             return member
         if tcp and member.scheme == "udp":
-            member = replace(member, scheme="tcp")
+            member = member._replace(scheme="tcp")
         made = build(
             member,
             timeout=self._timeout,
@@ -243,6 +253,8 @@ class Stack:
         """How to find the address of an upstream that is given by name."""
         if member.address:
             return None
+        from resolverkit.groups.hedge import Hedge
+
         group = Hedge([self._transport(m, ANY_WAY) for m in self._helpers(member)])
         return lambda: self._locate(group, member.host)
 
@@ -340,6 +352,13 @@ def _first_address(reply: Reply) -> str:
     answer = message.resolve_chaining().answer
     assert answer is not None
     return str(answer[0].address)
+
+
+def _is_group(members: Sequence[object]) -> TypeGuard[tuple[Group]]:
+    """Whether they are one group, which the user has made."""
+    from resolverkit.groups.group import Group
+
+    return len(members) == 1 and isinstance(members[0], Group)
 
 
 def _operator(member: Member) -> str:

@@ -33,6 +33,7 @@ TIERS = (
         "special",
         "memory",
         "record",
+        "record_text",
         "behind",
     },
     {"transports", "groups", "stores", "cache"},
@@ -62,7 +63,7 @@ TIERS = (
 )
 PURE = {
     "errors", "model", "addresses", "answer", "wire", "health", "policy", "comparison",
-    "special", "memory", "record", "svcb",
+    "special", "memory", "record", "record_text", "svcb",
 }  # fmt: skip
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "threading", "os", "selectors"}
 ALLOWED = {  # beside their own file, where they may be
@@ -148,11 +149,47 @@ def test_libraries_stay_where_they_belong(file):
         assert file.startswith(tuple(ALLOWED[library])), f"{library} in {file}"
 
 
-def test_what_is_heavy_loads_on_first_use():
-    code = "import sys, resolverkit; print(*{m.partition('.')[0] for m in sys.modules})"
+def loaded(code: str) -> set[str]:
+    """The modules that are there once a fresh interpreter has run this."""
+    told = f"import sys; {code}; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", told],
         cwd=ROOT.parent, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert not LAZY & set(done.stdout.split())
-    assert "cachetools" in done.stdout.split()
+    return set(done.stdout.split())
+
+
+def ours(modules: set[str]) -> set[str]:
+    prefix = "resolverkit."
+    return {name.removeprefix(prefix) for name in modules if name.startswith(prefix)}
+
+
+def test_an_import_loads_errors_and_values_only():
+    found = loaded("import resolverkit")
+    assert ours(found) == {"errors", "model", "policy"}
+    assert not {"asyncio", "json", *ALLOWED} & found
+
+
+@pytest.mark.parametrize("name", resolverkit._LAZY)
+def test_every_name_loads_by_itself(name):
+    """In whatever order names are used, none waits for another to be loaded."""
+    loaded(f"import resolverkit; resolverkit.{name}")
+
+
+def test_a_resolver_loads_what_every_question_needs():
+    found = loaded("import resolverkit; resolverkit.Resolver(['192.0.2.53'], False)")
+    assert "cachetools" in found
+    assert not LAZY & found
+    assert not {"json", "sqlite3"} & found
+    parts = {
+        "answer", "cache", "cacheview", "config", "deadlines", "errors", "hooks",
+        "memory", "model", "policy", "presets", "record", "resolver", "special",
+        "stack", "transports", "transports.url", "upstream", "wire",
+    }  # fmt: skip
+    assert ours(found) == parts  # groups and transports come with the first question
+
+
+def test_names_that_load_on_first_use_are_told():
+    assert set(resolverkit.__all__) <= set(dir(resolverkit))
+    with pytest.raises(AttributeError, match="no attribute 'Resolvr'"):
+        _ = resolverkit.Resolvr

@@ -13,14 +13,9 @@ from virtual import question
 
 from resolverkit.errors import BadReply
 from resolverkit.model import Attempt, Endpoint, Kind, Outcome
-from resolverkit.record import (
-    Record,
-    Said,
-    aged,
-    check_key,
+from resolverkit.record import Record, Said, aged, check_key, reply_of, said_by
+from resolverkit.record_text import (
     from_json,
-    reply_of,
-    said_by,
     to_json,
 )
 from resolverkit.wire import question_of

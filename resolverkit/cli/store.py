@@ -14,7 +14,8 @@ import dns.exception
 
 from resolverkit import config, contents, wire
 from resolverkit.errors import BadReply, ConfigurationError, StoreError
-from resolverkit.record import from_json, reply_of, to_json
+from resolverkit.record import reply_of
+from resolverkit.record_text import from_json, to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

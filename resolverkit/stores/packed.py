@@ -13,7 +13,8 @@ import functools
 import json
 import struct
 
-from resolverkit.record import Record, Said, who_from
+from resolverkit.record import Record, Said
+from resolverkit.record_text import who_from
 
 VERSION = 2
 """Of the body."""

@@ -23,15 +23,13 @@ from __future__ import annotations
 import base64
 import ipaddress
 import string
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from dns.exception import DNSException
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.model import Endpoint
-from resolverkit.transports.do53 import Do53
 from resolverkit.wire import text_to_wire
 
 if TYPE_CHECKING:
@@ -48,8 +46,7 @@ _ALLOWED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamURL:
+class UpstreamURL(NamedTuple):
     """A parsed upstream URL.
 
     Attributes:
@@ -75,7 +72,7 @@ class UpstreamURL:
     path: str = ""
     address: str = ""
     ca: str | None = None
-    pins: tuple[str, ...] = field(default=())
+    pins: tuple[str, ...] = ()
     source: str | None = None
     operator: str = ""
     private: bool = False
@@ -317,6 +314,8 @@ def build(
         "locate": locate,
     }
     if url.scheme == "udp":
+        from resolverkit.transports.do53 import Do53
+
         return Do53(url.endpoint, **common)
     if url.scheme == "tcp":
         from resolverkit.transports.stream import Tcp

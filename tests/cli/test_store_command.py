@@ -14,7 +14,7 @@ import pytest
 
 from resolverkit import Resolver
 from resolverkit.config import store_of
-from resolverkit.record import to_json
+from resolverkit.record_text import to_json
 from resolverkit.testing import Authority, Lab
 
 DONE, USAGE, UNREACHABLE = 0, 2, 3
