@@ -57,7 +57,7 @@ _TYPES = {socket.AF_INET: dns.rdatatype.A, socket.AF_INET6: dns.rdatatype.AAAA}
 _VERSIONS = {4: socket.AF_INET, 6: socket.AF_INET6}
 _ANY_PORT = 53  # where a source address is looked for; nothing is sent
 
-hosts = HostsFile()
+hosts: HostsFile = HostsFile()
 """The system's."""
 
 

@@ -55,6 +55,16 @@ class Answer(dns.resolver.Answer):
     """
 
     path: AnswerPath
+    qname: dns.name.Name
+    rdtype: dns.rdatatype.RdataType
+    rdclass: dns.rdataclass.RdataClass
+    response: dns.message.QueryMessage
+    chaining_result: dns.message.ChainingResult
+    canonical_name: dns.name.Name
+    rrset: dns.rrset.RRset | None
+    nameserver: str | None
+    port: int | None
+    expiration: float
     # What most answers do without.
     _since: tuple[Attempt, ...] = ()
     _stale_ttl: int = 0

@@ -200,7 +200,7 @@ async def _called(function: Callable[..., _T], *args: Any) -> _T:
     return function(*args)
 
 
-background = Background()
+background: Background = Background()
 """The one loop of this process."""
 
 # Executors refuse work once the main thread has ended, which is before `atexit`.

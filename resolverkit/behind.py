@@ -65,7 +65,10 @@ class Behind:
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self.store = store
-        self.found = self.missed = self.written = self.dropped = 0
+        self.found: int = 0
+        self.missed: int = 0
+        self.written: int = 0
+        self.dropped: int = 0
         self._clock = clock
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = False

@@ -54,9 +54,9 @@ class Served:
     __slots__ = ("detail", "entry", "source")
 
     def __init__(self, entry: Entry, source: Source, detail: str = "") -> None:
-        self.entry = entry
-        self.source = source
-        self.detail = detail
+        self.entry: Entry = entry
+        self.source: Source = source
+        self.detail: str = detail
 
 
 class Call:
@@ -674,5 +674,9 @@ class Cache(Memory):
 
     def reset_counts(self) -> None:
         """Set what is counted to zero."""
-        self.hits = self.misses = self.stale_hits = self.held_hits = 0
-        self.refreshes = self.failures = 0
+        self.hits: int = 0
+        self.misses: int = 0
+        self.stale_hits: int = 0
+        self.held_hits: int = 0
+        self.refreshes: int = 0
+        self.failures: int = 0

@@ -23,7 +23,9 @@ class CacheView(dns.resolver.CacheBase):
     def __init__(self, store: Cache) -> None:
         super().__init__()
         self._store = store
-        self.statistics = dns.resolver.CacheStatistics(store.hits, store.misses)
+        self.statistics: dns.resolver.CacheStatistics = dns.resolver.CacheStatistics(
+            store.hits, store.misses
+        )
 
     def get(self, key: dns.resolver.CacheKey) -> Answer | None:
         """The answer for (name, type, class), or None if there is no fresh one."""

@@ -76,15 +76,16 @@ class Said:
     __slots__ = ("alias", "data", "kind", "near", "sinkhole", "wide")
 
     def __init__(self, question: Question, reply: Reply) -> None:
-        self.kind = reply.kind
-        self.data = _data(question, reply)
-        self.near, self.wide = set[bytes](), set[bytes]()
-        self.sinkhole = False
+        self.kind: Kind = reply.kind
+        self.data: set[bytes] = _data(question, reply)
+        self.near: set[bytes] = set()
+        self.wide: set[bytes] = set()
+        self.sinkhole: bool = False
         if _has_addresses(question) and self.data:
             self.near = {x[: _NEAR[question.rdtype]] for x in self.data}
             self.wide = {x[: _WIDE[question.rdtype]] for x in self.data}
             self.sinkhole = all(map(_leads_nowhere, self.data))
-        self.alias = {reply.final} if reply.aliases else set[bytes]()
+        self.alias: set[bytes] = {reply.final} if reply.aliases else set[bytes]()
 
     def add(self, other: Said) -> None:
         """Merge with what the same vantage said another time."""

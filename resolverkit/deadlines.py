@@ -44,8 +44,8 @@ class Deadline:
     __slots__ = ("action", "due", "waits")
 
     def __init__(self, due: float, action: Callable[[], None]) -> None:
-        self.due = due
-        self.waits = True
+        self.due: float = due
+        self.waits: bool = True
         self.action: Callable[[], None] | None = action
 
     def cancel(self) -> None:

@@ -52,17 +52,20 @@ class Health:
 
     def __init__(self) -> None:
         self.srtt: float | None = None
-        self.delay = COLD_DELAY
-        self.backoff = 1.0  # what the delay is multiplied by, while it is too short
-        self.failures = 0
-        self.losses = 0
+        self.delay: float = COLD_DELAY
+        # What the delay is multiplied by, while it is too short.
+        self.backoff: float = 1.0
+        self.failures: int = 0
+        self.losses: int = 0
         self.retry_at: float | None = None  # None: closed; else down until then
-        self.pause = MIN_PAUSE
+        self.pause: float = MIN_PAUSE
         self._samples: deque[float] = deque(maxlen=SAMPLES)
         self._until_sort = 1
         self._unclear = 0
         self._updated = 0.0
-        self.answers = self.errors = self.overtakes = 0  # since the beginning
+        self.answers: int = 0  # these since the beginning
+        self.errors: int = 0
+        self.overtakes: int = 0
         self.ranking: Ranking | None = None  # where it has a place
 
     @property
@@ -224,9 +227,9 @@ class Ranking:
     def __init__(self, records: Sequence[Health], *, keep: bool) -> None:
         self._records = records
         self._keep = keep
-        self.until = 0.0
-        self.first = records[0]
-        self.second = math.inf
+        self.until: float = 0.0
+        self.first: Health = records[0]
+        self.second: float = math.inf
         self.indices: list[int] = []
         self.down: list[int] = []
         for record in records:

@@ -67,7 +67,7 @@ class Reporter:
         self, hook: Hook | None, path_of: Callable[[Served], AnswerPath]
     ) -> None:
         self._hook = hook
-        self.hooked = hook is not None
+        self.hooked: bool = hook is not None
         self._path_of = path_of
 
     def started(self, question: Question) -> None:

@@ -61,10 +61,10 @@ class Entry:
     )  # fmt: skip
 
     def __init__(self, question: Question, reply: Reply, now: float) -> None:
-        self.key = question.key
+        self.key: bytes = question.key
         self.found: tuple[dict[Any, Entry], tuple[Any, ...]] | None = None  # by hits
-        self.used = False
-        self.size = 0
+        self.used: bool = False
+        self.size: int = 0
         self.renew(reply, now)
 
     @property
@@ -77,10 +77,10 @@ class Entry:
         ttl = reply.ttl
         if reply.kind is not _DATA and reply.denial and not reply.soa:
             ttl = reply.ttl = int(policy.LAME_TTL)
-        self.reply = reply
-        self.learnt = now
-        self.expires = now + ttl
-        self.refresh_at = now + ttl * (1 - policy.REFRESH_AHEAD)
+        self.reply: Reply = reply
+        self.learnt: float = now
+        self.expires: float = now + ttl
+        self.refresh_at: float = now + ttl * (1 - policy.REFRESH_AHEAD)
         self.answer: Answer | None = None
         self.since: tuple[Attempt, ...] = ()
         self.failed_at: float | None = None
@@ -122,12 +122,12 @@ class Failure:
     def __init__(
         self, error: UpstreamError, now: float, ttl: float, *, stale: bool
     ) -> None:
-        self.text = str(error)  # and not the error: its traceback holds frames
-        self.attempts = error.attempts
-        self.stale = stale  # there was something to serve in place of an answer
-        self.since = now
-        self.ttl = ttl
-        self.until = now + ttl
+        self.text: str = str(error)  # and not the error: its traceback holds frames
+        self.attempts: tuple[Attempt, ...] = error.attempts
+        self.stale: bool = stale  # there was something to serve in place of an answer
+        self.since: float = now
+        self.ttl: float = ttl
+        self.until: float = now + ttl
 
     def again(self, now: float) -> UpstreamError:
         """The error for one more caller."""
@@ -153,7 +153,7 @@ class Memory:
     ) -> None:
         self.clock = clock
         self.stale = stale
-        self.evictions = 0
+        self.evictions: int = 0
         self._positive: dict[bytes, Entry] = {}
         self._bytes = 0
         self._other_types: dict[bytes, set[int]] = {}

@@ -151,15 +151,15 @@ class Attempt:
         dropped: int = 0,
         sends: int = 1,
     ) -> None:
-        self.endpoint = endpoint
-        self.started = started
-        self.elapsed = elapsed
-        self.outcome = outcome
-        self.rcode = rcode
-        self.ede = ede
-        self.detail = detail
-        self.dropped = dropped
-        self.sends = sends
+        self.endpoint: Endpoint = endpoint
+        self.started: float = started
+        self.elapsed: float = elapsed
+        self.outcome: Outcome = outcome
+        self.rcode: int | None = rcode
+        self.ede: tuple[Ede, ...] = ede
+        self.detail: str = detail
+        self.dropped: int = dropped
+        self.sends: int = sends
 
     @property
     def upstream(self) -> str:
@@ -250,20 +250,20 @@ class Reply:
         aliases: tuple[bytes, ...] = (),
         message: dns.message.QueryMessage | None = None,
     ) -> None:
-        self.wire = wire
-        self.kind = kind
-        self.rcode = rcode
-        self.ttl = ttl
-        self.final = final
-        self.aliases = aliases
-        self.ede = ede
-        self.ad = ad
-        self.soa = soa
-        self.ra = ra
+        self.wire: bytes = wire
+        self.kind: Kind = kind
+        self.rcode: int = rcode
+        self.ttl: int = ttl
+        self.final: bytes = final
+        self.aliases: tuple[bytes, ...] = aliases
+        self.ede: tuple[Ede, ...] = ede
+        self.ad: bool = ad
+        self.soa: bool = soa
+        self.ra: bool = ra
         self._attempts: tuple[Attempt, ...] | None = None
         self.winner: Attempt | None = None
-        self.disputed = False
-        self.message = message
+        self.disputed: bool = False
+        self.message: dns.message.QueryMessage | None = message
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

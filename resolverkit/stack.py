@@ -46,10 +46,11 @@ class View:
     __slots__ = ("detail", "group", "members", "tag")
 
     def __init__(self, tag: bytes, members: Sequence[Member], detail: str = "") -> None:
-        self.tag = tag
-        self.members = members
-        self.detail = detail  # why it is answered here, where it is
-        self.group: Group | None = None  # who is asked any way, once they have been
+        self.tag: bytes = tag
+        self.members: Sequence[Member] = members
+        self.detail: str = detail  # why it is answered here, where it is
+        # Who is asked any way, once they have been.
+        self.group: Group | None = None
 
 
 class Stack:

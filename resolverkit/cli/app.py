@@ -13,7 +13,7 @@ from resolverkit.cli import query as querying
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="resolverkit",
     help=(
         "A DNS resolver that asks several upstreams, serves the last known good answer "
@@ -177,7 +177,7 @@ def survey(
     raise typer.Exit(asyncio.run(surveying.run(request, as_json=as_json)))
 
 
-stores = typer.Typer(
+stores: typer.Typer = typer.Typer(
     help="Look into a store: sqlite:///path, redis://host and the like.",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -460,7 +460,7 @@ def top(
     raise typer.Exit(watching.run(url, once=once, as_json=as_json))
 
 
-configs = typer.Typer(
+configs: typer.Typer = typer.Typer(
     help="Files for serve.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(configs, name="config")

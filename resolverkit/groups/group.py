@@ -42,7 +42,7 @@ class Budget:
     def __init__(self) -> None:
         self._until = float("-inf")
         self._asked = self._wasted = 0
-        self.spent = False
+        self.spent: bool = False
 
     def ask(self, now: float) -> None:
         """Count a question."""
@@ -98,7 +98,7 @@ class Group(ABC):
                 f"delay={delay!r}: allowed are 0 to {health.MAX_DELAY:g} seconds"
             )
         self.delay = delay
-        self.fixed_delay = delay if isinstance(delay, (int, float)) else 0.0
+        self.fixed_delay: float = delay if isinstance(delay, (int, float)) else 0.0
         self.on_block = on_block
         self._on_change = {on_change} if on_change else set()
         self._records = [child.health for child in self._children]

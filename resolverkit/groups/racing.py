@@ -36,12 +36,12 @@ class Child:
     __slots__ = ("down_since", "endpoint", "health", "operator", "upstream")
 
     def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+        self.upstream: Upstream = upstream
         found = getattr(upstream, "endpoint", None)
         self.endpoint: Endpoint = found or Endpoint(upstream.name)
-        self.operator = self.endpoint.operator or upstream.name
-        self.health = health.Health()
-        self.down_since = 0.0
+        self.operator: str = self.endpoint.operator or upstream.name
+        self.health: health.Health = health.Health()
+        self.down_since: float = 0.0
 
     def heard_since(self, then: float) -> bool | None:
         """Whether a byte came from there since `then`; None where nobody knows."""
@@ -68,7 +68,7 @@ class Race(Pending):
     _hedged = False
     _stretch = 1.0
     _timer: Deadline | None = None
-    probes = _NO_PROBES
+    probes: Probes = _NO_PROBES
 
     def __init__(
         self,

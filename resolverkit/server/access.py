@@ -56,7 +56,7 @@ class Access:
     """
 
     def __init__(self, allow: Iterable[str] = (), rate: float = RATE) -> None:
-        self.allowed = (*_LOOPBACK, *map(network, allow))
+        self.allowed: tuple[Network, ...] = (*_LOOPBACK, *map(network, allow))
         if not isinstance(rate, (int, float)) or not rate >= 0:
             raise ConfigurationError(f"rate_limit={rate!r}: allowed are numbers >= 0")
         self._rate = float(rate)

@@ -31,7 +31,7 @@ class History:
     def __init__(
         self, fields: Sequence[str], slots: int = SLOTS, slot: float = SLOT
     ) -> None:
-        self.fields = tuple(fields)
+        self.fields: tuple[str, ...] = tuple(fields)
         self.slot = slot
         self._slots = slots
         self._kept: deque[tuple[int, list[int]]] = deque(maxlen=slots)

@@ -79,7 +79,7 @@ class HttpFace:
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.server = server
-        self.status = None if watch is None else Status(server, watch)
+        self.status: Status | None = None if watch is None else Status(server, watch)
         self.address: Address | None = None
         self._metrics: Metrics | None = None
         self._max_connections = max_connections

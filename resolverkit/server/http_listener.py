@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterator
 
+    from resolverkit.server.access import Access
     from resolverkit.server.stub import Server
 
 MAX_CONNECTIONS = 500
@@ -63,7 +64,7 @@ class HttpListener(TcpListener):
             connection.rest(working=False)
 
     def _welcome(self, connection: socket.socket, client: Any) -> None:
-        self.access = self._server._access  # which may have changed
+        self.access: Access = self._server._access  # which may have changed
         super()._welcome(connection, client)
 
     async def _join(self, connection: socket.socket) -> None:
@@ -93,8 +94,8 @@ class HttpConnection(Connection):
     def __init__(self, listener: HttpListener) -> None:
         super().__init__(listener)
         self._http = listener
-        self.working = False
-        self.since = listener._loop.time()
+        self.working: bool = False
+        self.since: float = listener._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there, TLS included."""

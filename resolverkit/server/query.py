@@ -48,9 +48,9 @@ class Over(enum.Enum):
     HTTPS = "https"
 
     def __init__(self, text: str) -> None:
-        self.datagram = text == "udp"
-        self.encrypted = text in {"tls", "https"}
-        self.keeps_alive = text in {"tcp", "tls"}  # RFC 7828 section 3.2: not UDP
+        self.datagram: bool = text == "udp"
+        self.encrypted: bool = text in {"tls", "https"}
+        self.keeps_alive: bool = text in {"tcp", "tls"}  # RFC 7828 section 3.2: not UDP
 
 
 class Query(NamedTuple):

@@ -81,8 +81,8 @@ class Status:
     def __init__(self, server: Server, watch: Watch) -> None:
         self.server = server
         self.watch = watch
-        self.started = watch.clock()
-        self.history = History(SOURCES)
+        self.started: float = watch.clock()
+        self.history: History = History(SOURCES)
         self._version = version("resolverkit")
         self._shares: dict[str, History] = {}
         self.tick()

@@ -86,7 +86,7 @@ class Server:
         max_connections: int = MAX_CONNECTIONS,
         sockets: Sequence[Sockets] | None = None,
     ) -> None:
-        self.stats = ServerStats()
+        self.stats: ServerStats = ServerStats()
         self._given = sockets
         self._wanted = [(addresses.parse(text), False) for text in listen]
         self._wanted += [

@@ -32,9 +32,9 @@ class Keys:
     def __init__(self, rows: int) -> None:
         bits = max(rows, SMALLEST) * BITS
         size = 1 << (bits - 1).bit_length()
-        self.rows = size // BITS
-        self.mask = size - 1
-        self.table = bytearray(size // 8)
+        self.rows: int = size // BITS
+        self.mask: int = size - 1
+        self.table: bytearray = bytearray(size // 8)
         self._set = 0
         self._limit = self.rows
 

@@ -47,7 +47,7 @@ class Single:
         self._idle: list[_Link] = []
         self._links: list[_Link] = []
         self._room = asyncio.Semaphore(CONNECTIONS)
-        self.closed = False
+        self.closed: bool = False
         self._loop = asyncio.get_running_loop()
         self._ahead = 0.0  # the server's clock, less the loop's, in microseconds
 

@@ -64,7 +64,7 @@ class SQLiteStore:
         ConfigurationError: the path is none of a file, or `max_size` is too small.
     """
 
-    budget = 2.0
+    budget: float = 2.0
 
     def __init__(
         self,

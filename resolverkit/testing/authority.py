@@ -79,8 +79,8 @@ class Authority:
         *,
         negative_ttl: int = 60,
     ) -> None:
-        self.present = True
-        self.queries = 0
+        self.present: bool = True
+        self.queries: int = 0
         self._negative_ttl = negative_ttl
         self.replace(records)
 

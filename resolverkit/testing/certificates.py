@@ -36,7 +36,7 @@ class Certificates:
         authority = trustme.CA()
         self._certificate = authority.issue_cert(*NAMES)
         self._directory = tempfile.TemporaryDirectory(prefix="resolverkit-")
-        self.ca_path = Path(self._directory.name, "ca.pem")
+        self.ca_path: Path = Path(self._directory.name, "ca.pem")
         authority.cert_pem.write_to_path(str(self.ca_path))
 
     def context(self, alpn: Sequence[str]) -> ssl.SSLContext:

@@ -39,7 +39,7 @@ class Lab:
         self, authority: Authority, upstreams: Sequence[str | LabUpstream] = ("udp",)
     ) -> None:
         self.authority = authority
-        self.upstreams = [
+        self.upstreams: list[LabUpstream] = [
             LabUpstream(cast("Transport", upstream))
             if isinstance(upstream, str)
             else upstream

@@ -70,15 +70,15 @@ class ScriptedUpstream:
         private: bool = False,
         unsigned_block: bool = False,
     ) -> None:
-        self.endpoint = Endpoint(
+        self.endpoint: Endpoint = Endpoint(
             name, transport, operator, address, port,
             filtering=filtering, private=private, unsigned_block=unsigned_block,
         )  # fmt: skip
         self.asked: list[tuple[float, str]] = []
         self.resent: list[tuple[float, str]] = []
-        self.cancelled = 0
-        self.heard = 0.0
-        self.closed = False
+        self.cancelled: int = 0
+        self.heard: float = 0.0
+        self.closed: bool = False
         self._script = script
         self._played: Counter[str] = Counter()
         self._pending: dict[Future[Reply], _Asked] = {}

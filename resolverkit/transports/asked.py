@@ -72,16 +72,16 @@ class Asked(Pending):
         self, owner: Owner, question: Question, now: float, due: float
     ) -> None:
         super().__init__(loop=owner.loop)
-        self.due = due
-        self.waits = True
-        self.owner = owner
-        self.question = question
-        self.started = now
+        self.due: float = due
+        self.waits: bool = True
+        self.owner: Owner = owner
+        self.question: Question = question
+        self.started: float = now
         self.channel: Channel | None = None
-        self.dropped = 0
-        self.sends = 0
-        self.replayed = False
-        self.by_get = False
+        self.dropped: int = 0
+        self.sends: int = 0
+        self.replayed: bool = False
+        self.by_get: bool = False
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel it and free its slot; a late reply is ignored."""

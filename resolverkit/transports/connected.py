@@ -57,8 +57,8 @@ class Connected:
         locate: Callable[[], Awaitable[str]] | None = None,
         connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
-        self.endpoint = endpoint
-        self.heard = 0.0
+        self.endpoint: Endpoint = endpoint
+        self.heard: float = 0.0
         self._timeout = timeout
         self._source = source
         self._source_port = source_port

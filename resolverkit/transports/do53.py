@@ -76,9 +76,9 @@ class Do53:
         source_port: int = 0,
         locate: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
-        self.endpoint = endpoint
-        self.heard = float("-inf")
-        self.dropped = 0
+        self.endpoint: Endpoint = endpoint
+        self.heard: float = float("-inf")
+        self.dropped: int = 0
         self._timeout = timeout
         self._source = source
         self._source_port = source_port

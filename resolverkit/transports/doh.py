@@ -55,6 +55,9 @@ class Doh(Connected):
         ConfigurationError: the URL, the CA file or a pin cannot be used.
     """
 
+    authority: str
+    target: str
+
     def __init__(
         self,
         endpoint: Endpoint,
@@ -65,10 +68,10 @@ class Doh(Connected):
     ) -> None:
         super().__init__(endpoint, **options)
         self.authority, self.target, hostname = _read_url(url or endpoint.name)
-        self.tls = tls or TlsOptions(hostname)
+        self.tls: TlsOptions = tls or TlsOptions(hostname)
         self._context = make_context(self.tls, ("h2", "http/1.1"))
         self.alpn: str | None = None
-        self.by_get = False
+        self.by_get: bool = False
         self._http1 = False  # until a connection fails
 
     async def _connect(self) -> None:

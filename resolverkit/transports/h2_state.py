@@ -54,9 +54,9 @@ class Session(H2Connection):
             SettingCodes.INITIAL_WINDOW_SIZE: stream,
             SettingCodes.MAX_HEADER_LIST_SIZE: 16_384,
         }
-        self.local_settings = Settings(client=True, initial_values=settings)
-        self.encoder = _MemoEncoder()
-        self.decoder = _MemoDecoder()
+        self.local_settings: Settings = Settings(client=True, initial_values=settings)
+        self.encoder: _MemoEncoder = _MemoEncoder()
+        self.decoder: _MemoDecoder = _MemoDecoder()
         self._opened = 0
         self.initiate_connection()
         self.increment_flow_control_window(window)
@@ -150,7 +150,7 @@ class Headers:
 class _Table(HeaderTable):
     """A table that knows whether it is still the same."""
 
-    added = 0
+    added: int = 0
 
     def add(self, name: bytes, value: bytes) -> None:
         self.added += 1

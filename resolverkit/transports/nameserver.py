@@ -42,7 +42,7 @@ class ForeignNameserver:
         self._nameserver = nameserver
         self._timeout = timeout
         self._way = (source, source_port, tcp)
-        self.endpoint = Endpoint(
+        self.endpoint: Endpoint = Endpoint(
             str(nameserver),
             transport=nameserver.kind().lower(),
             address=nameserver.answer_nameserver(),

@@ -42,11 +42,11 @@ class Port(Generic[_Asked]):
     __slots__ = ("asked", "datagrams", "late", "send", "sock", "uses")
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+        self.sock: socket.socket = sock
         self.send: Callable[[bytes], object] = sock.send
         self.asked: dict[int, _Asked] = {}
         self.late: dict[int, Question] = {}  # over, but another reply may come
-        self.uses = 0
+        self.uses: int = 0
         self.datagrams: _Datagrams[_Asked] | None = None
 
 
