@@ -58,8 +58,9 @@ lint: $(STAMP) ## formatting and lint, changing nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 
-types: $(STAMP) ## mypy, strict
+types: $(STAMP) ## mypy, strict; and pyright: no public name without its type
 	$(BIN)/mypy
+	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes resolverkit --ignoreexternal
 
 bench: $(BENCH_STAMP) ## speed, as ratios against dnspython and aiodns
 	$(BIN)/python bench $(BENCH_ARGS)
