@@ -19,10 +19,13 @@ endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
+DOCS_STAMP := $(VENV)/.installed-docs
+PACKAGE_STAMP := $(VENV)/.installed-package
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format lint types bench bench-quick servers clean
+.PHONY: help demo test check format lint types docs package bench bench-quick servers \
+  clean
 
 help: ## print this
 	@echo 'make TARGET [VARIABLE=VALUE …]'
@@ -62,6 +65,14 @@ types: $(STAMP) ## mypy, strict; and pyright: no public name without its type
 	$(BIN)/mypy
 	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes resolverkit --ignoreexternal
 
+docs: $(DOCS_STAMP) ## the documents as a site, in build/site; a warning is an error
+	$(BIN)/sphinx-build -W --keep-going -q -E -b html docs build/site
+	$(BIN)/python scripts/check-site build/site
+	@echo 'open build/site/index.html'
+
+package: $(PACKAGE_STAMP) ## build sdist and wheel, and try them in a fresh environment
+	$(BIN)/python scripts/check-package
+
 bench: $(BENCH_STAMP) ## speed, as ratios against dnspython and aiodns
 	$(BIN)/python bench $(BENCH_ARGS)
 
@@ -72,7 +83,7 @@ servers: ## install the real DNS servers for the tests (Debian, root), none star
 	scripts/install-servers
 
 clean: ## remove the virtual environments and caches
-	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-* build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml
@@ -93,6 +104,6 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install -q -e '.[cli,testing,pin,speed,redis,server]' --group dev
 	@touch $@
 
-$(BENCH_STAMP): $(STAMP)
-	@$(BIN)/python -m pip install -q --group bench
+$(VENV)/.installed-%: $(STAMP)
+	@$(BIN)/python -m pip install -q --group $*
 	@touch $@

@@ -17,8 +17,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import httpcore
-import httpx
+try:
+    import httpcore
+    import httpx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{__name__} needs {error.name}: pip install 'resolverkit[httpx]'",
+        name=error.name,
+    ) from None
 
 from resolverkit import addrinfo, blocking
 from resolverkit.default import get_default_resolver

@@ -135,5 +135,5 @@ def _need_cryptography() -> None:
         import cryptography  # noqa: F401 - an extra
     except ImportError as error:
         raise ConfigurationError(
-            "pin= needs the cryptography package: pip install resolverkit[pin]"
+            "pin= needs the cryptography package: pip install 'resolverkit[pin]'"
         ) from error
