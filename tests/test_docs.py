@@ -3,13 +3,15 @@
 The python blocks of one document run in order, in one namespace, as they stand. The
 network is played: whichever upstream a block names is a `ScriptedUpstream` that has its
 URL, its operator and its address, and the records of `NAMES`; resolv.conf is a file of
-the test's. All else is the real thing, a Lab on loopback too. What blocks await at top
+the test's. All else is the real thing, a Lab on loopback too, and a web server where
+app.example.com is: its port is a free one in place of 8080. What blocks await at top
 level runs in one event loop per document; complete programs make loops of their own.
 
 ````text
 ```python          runs
 ```python no-run   is compiled only: it would change the machine, or never end
 ```text output     is what the block before it prints; times may differ
+```console         is commands that there are, with options and extras that there are
 ````
 """
 
@@ -17,10 +19,13 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import http.server
 import inspect
 import re
+import shlex
 import sys
 import threading
+import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,20 +39,22 @@ from resolverkit.presets import PRESETS
 from resolverkit.testing import ScriptedUpstream, answer, nxdomain
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 EVERY = pytest.mark.parametrize(
     "path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
 )
 
 NAMES = {
     "www.example.com": answer("192.0.2.10", "2001:db8::10", ttl=300),
+    "app.example.com": answer("127.0.0.1", ttl=300),
     "db.corp.example": answer("10.0.0.5"),
     "nosuch.example.com": nxdomain(),
     "10.2.0.192.in-addr.arpa": answer("www.example.com."),
 }
 
 FENCE = re.compile(
-    r"^(?P<fence>`{3,4})(?P<info>[^`\n]*)\n(?P<body>.*?)^(?P=fence)$",
+    r"^(?P<indent> *)(?P<fence>`{3,4})(?P<info>[^`\n]*)\n"
+    r"(?P<body>.*?)^(?P=indent)(?P=fence)$",
     re.MULTILINE | re.DOTALL,
 )
 
@@ -66,7 +73,7 @@ def blocks(path):
     return [
         Block(
             found["info"].strip(),
-            found["body"],
+            re.sub(f"(?m)^{found['indent']}", "", found["body"]),
             text[: found.start("body")].count("\n") + 1,
         )
         for found in FENCE.finditer(text)
@@ -106,6 +113,27 @@ def network(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
+class _Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def port():
+    """Of a web server on 127.0.0.1."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Page) as web:
+        thread = threading.Thread(target=web.serve_forever)
+        thread.start()
+        yield web.server_port
+        web.shutdown()
+        thread.join()
+
+
 def run_block(block, code, namespace, runner, capsys):
     result = eval(code, namespace)  # noqa: S307  our own documents
     if inspect.iscoroutine(result):
@@ -119,7 +147,7 @@ def same(printed):
 
 
 @EVERY
-def test_code_runs(path, network, capsys):
+def test_code_runs(path, network, port, capsys):
     namespace = {"__name__": "__main__"}
     printed = None
     with asyncio.Runner() as runner:
@@ -130,13 +158,51 @@ def test_code_runs(path, network, capsys):
                 continue
             assert block.info in {"python", "python no-run"}, f"line {block.line}"
             code = compile(
-                "\n" * (block.line - 1) + block.body,
+                "\n" * (block.line - 1) + re.sub(r"\b8080\b", str(port), block.body),
                 str(path),
                 "exec",
                 flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             )
             if block.info == "python":
                 printed = run_block(block, code, namespace, runner, capsys)
+
+
+def commands(path):
+    """The lines of console blocks that one would type."""
+    for block in blocks(path):
+        if block.info == "console":
+            typed = [line[2:] for line in block.body.splitlines() if line[:2] == "$ "]
+            assert typed or block.body.startswith("make "), f"line {block.line}"
+            yield from typed
+
+
+@EVERY
+def test_commands_exist(path):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for line in commands(path):
+        program, *arguments = shlex.split(line)
+        if program == "resolverkit":
+            understand(get_command(app), arguments)
+        elif program == "pip":
+            name, _, extras = arguments[-1].rstrip("]").partition("[")
+            assert name == project["name"]
+            assert set(filter(None, extras.split(","))) <= set(
+                project["optional-dependencies"]
+            )
+        elif program == "make":
+            assert re.search(rf"^{arguments[0]}:", makefile, re.MULTILINE), line
+        else:
+            assert program in {"dig", "nmcli"}, line
+
+
+def understand(command, arguments, parent=None):
+    """Raise UsageError where the command line could not make sense of it."""
+    with command.make_context("resolverkit", list(arguments), parent=parent) as context:
+        if hasattr(command, "resolve_command"):
+            rest = [*context._protected_args, *context.args]
+            _, found, left = command.resolve_command(context, rest)
+            understand(found, left, context)
 
 
 # --- links ---------------------------------------------------------------------------
@@ -163,9 +229,11 @@ def test_links_resolve(path):
 
 
 def test_every_document_can_be_found_from_the_readme():
+    """Those who read it in the repository have no sidebar."""
     text = (ROOT / "README.md").read_text("utf-8")
+    pages_of_the_site = {"architecture.md", "changelog.md"}  # stand beside the README
     for path in DOCUMENTS:
-        if path.name not in {"README.md", "benchmarks.md"}:
+        if path.name not in {"README.md", "benchmarks.md", *pages_of_the_site}:
             assert f"]({path.relative_to(ROOT)})" in text
 
 
