@@ -16,6 +16,7 @@ project = "resolverkit"
 author = "The resolverkit maintainers"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 nitpicky = False  # dnspython's own types have no page here
+suppress_warnings = ["ref.python"]  # four classes are a Resolver, each of its module
 
 html_theme = "furo"
 html_title = "resolverkit"
@@ -28,7 +29,6 @@ default_role = "py:obj"  # `name` in a docstring
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 toc_object_entries_show_parents = "hide"

@@ -192,7 +192,7 @@ class Resolver(dns.resolver.Resolver):
 
     @property
     def store(self) -> BlockingContents:
-        """What is kept, in memory and in the store: to look at, flush, export, load."""
+        """What memory and store keep, to look at, flush, export and load."""
         return BlockingContents(self)
 
     def stats(self) -> Stats:

@@ -221,7 +221,7 @@ class Resolver(dns.asyncresolver.Resolver):
 
     @property
     def store(self) -> Contents:
-        """What is kept, in memory and in the store: to look at, flush, export, load."""
+        """What memory and store keep, to look at, flush, export and load."""
         from resolverkit.contents import Contents
 
         return Contents(self._store, self._bind)
@@ -665,7 +665,7 @@ class Resolver(dns.asyncresolver.Resolver):
             family: AF_INET or AF_INET6; 0 for both.
             type: SOCK_STREAM, …; 0 for all.
             proto: a protocol's number; 0 for all.
-            flags: socket's AI_… constants.
+            flags: constants of socket, ``AI_…``.
 
         Returns:
             Tuples of family, type, protocol, canonical name and socket address.

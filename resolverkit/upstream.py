@@ -32,7 +32,7 @@ class Upstream(Protocol):
 
     @property
     def name(self) -> str:
-        """A short name for paths and logs: the URL, or what the user calls it."""
+        """A short name for paths and logs, as the URL or what the user calls it."""
         ...
 
     def query(self, question: Question) -> Awaitable[Reply]:
@@ -73,7 +73,7 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """Its URL, without a password: for messages."""
+        """Its URL for messages, without a password."""
         ...
 
     async def open(self) -> None:
