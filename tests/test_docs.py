@@ -9,7 +9,6 @@ level runs in one event loop per document; complete programs make loops of their
 
 ````text
 ```python          runs
-```python no-run   is compiled only: it would change the machine, or never end
 ```text output     is what the block before it prints; times may differ
 ```console         is commands that there are, with options and extras that there are
 ````
@@ -37,6 +36,7 @@ import resolverkit.integrations.aiohttp
 import resolverkit.integrations.httpx
 from resolverkit import blocking, integrations, policy, server, stack, testing
 from resolverkit.cli.app import app
+from resolverkit.integrations import socket as installations
 from resolverkit.presets import PRESETS
 from resolverkit.testing import ScriptedUpstream, answer, nxdomain
 
@@ -113,6 +113,9 @@ def network(monkeypatch, tmp_path):
     default = sys.modules[resolverkit.get_default_resolver.__module__]
     monkeypatch.setattr(default, "_threads", threading.local())
     monkeypatch.chdir(tmp_path)
+    yield
+    for installation in installations._active:  # those of a whole program
+        installation.close()
 
 
 class _Page(http.server.BaseHTTPRequestHandler):
@@ -158,15 +161,14 @@ def test_code_runs(path, network, port, capsys):
                 assert same(printed) == same(block.body), f"line {block.line}"
             if not block.info.startswith("python"):
                 continue
-            assert block.info in {"python", "python no-run"}, f"line {block.line}"
+            assert block.info == "python", f"line {block.line}"
             code = compile(
                 "\n" * (block.line - 1) + re.sub(r"\b8080\b", str(port), block.body),
                 str(path),
                 "exec",
                 flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
             )
-            if block.info == "python":
-                printed = run_block(block, code, namespace, runner, capsys)
+            printed = run_block(block, code, namespace, runner, capsys)
 
 
 def commands(path):
