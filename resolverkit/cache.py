@@ -654,6 +654,23 @@ class Cache(Memory):
         if self.behind is not None:
             self.behind.bind(loop)
 
+    def redirect(self, find: Callable[[Question], Upstream | None]) -> None:
+        """Others are asked now: flights that are under way go to them.
+
+        Args:
+            find: who takes the place of those who were asked; None for nobody.
+        """
+        for key, flight in list(self._flights.items()):
+            question, asked = flight.question, flight.asked
+            if asked is None or key != question.key or not question.cacheable:
+                continue
+            upstream = find(question)
+            if upstream is not None:
+                flight.asked, flight.denial = None, None
+                asked.cancel()
+                flight.upstream = upstream
+                self._go_out(flight)
+
     def abandon(self) -> None:
         """End every flight; callers that wait are told. Entries stay."""
         error = NetworkError("the resolver was closed", local=True)

@@ -1,7 +1,8 @@
 """Events: what a program may want to count, trace or raise an alarm on.
 
 The same goes to the logger ``resolverkit.resolver``, with the path as ``extra``: DEBUG
-for every flight that was answered, INFO for each that failed.
+for every flight that was answered, INFO for each that failed, and where the system's
+servers have changed.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from resolverkit.model import AnswerPath, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from resolverkit.cache import Served
     from resolverkit.errors import UpstreamError
@@ -50,6 +51,9 @@ class Hook(Protocol):
 
     def upstream_up(self, upstream: str) -> None:
         """It answers again."""
+
+    def servers_changed(self, servers: Sequence[str]) -> None:
+        """The system has other servers, as on another network; these are they."""
 
 
 class Reporter:
@@ -113,6 +117,13 @@ class Reporter:
         if self._hook is not None:
             event = self._hook.upstream_up if up else self._hook.upstream_down
             self._tell(event, upstream)
+
+    def moved(self, servers: Sequence[str], before: Sequence[str]) -> None:
+        """The system has other servers than before."""
+        now, then = ", ".join(servers), ", ".join(before)
+        _log.info("the system's servers are %s, and were %s", now, then)
+        if self._hook is not None:
+            self._tell(self._hook.servers_changed, tuple(servers))
 
     def _tell(self, event: Callable[..., None], *told: object) -> None:
         try:

@@ -18,7 +18,7 @@ from resolverkit.errors import UpstreamError
 from resolverkit.model import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from resolverkit.answer import Answer
     from resolverkit.model import Attempt, Question, Reply
@@ -98,6 +98,11 @@ class Entry:
         self.refresh_at = float("-inf")
         self.failed(now, attempts)
 
+    def age(self, now: float) -> None:
+        """It counts as expired from `now` on, if it did not before."""
+        self.expires = min(self.expires, now)
+        self.refresh_at = float("-inf")  # for who has it at hand
+
     def held(self, now: float, stale: StalePolicy) -> bool:
         """Whether it may be served although upstreams deny it."""
         return (
@@ -158,6 +163,7 @@ class Memory:
         self._bytes = 0
         self._other_types: dict[bytes, set[int]] = {}
         self._siblings: LRUCache[bytes, dict[bytes, float]] = LRUCache(1024)
+        self._elsewhere: dict[bytes, float] = {}  # until when, by view
         self.resize(max_bytes)
 
     def resize(self, max_bytes: int) -> None:
@@ -242,6 +248,19 @@ class Memory:
         for key in [key for key in failures if not failures[key].stale]:
             del failures[key]
         self._siblings.clear()
+
+    def moved(self, views: Collection[bytes]) -> None:
+        """Others are asked in these views, as on another network.
+
+        What was learnt before is last known good, and fresh no more: names may mean
+        something else to those who are asked now.
+        """
+        now = self.clock()
+        self._elsewhere |= dict.fromkeys(views, now)
+        for entry in self.entries():
+            if wire.view_of(entry.key) in views:
+                entry.age(now)
+        self.forget_failures()
 
     def charge(self, question: Question, reply: Reply, cost: int) -> None:
         """An entry's message was parsed: count the bytes that this takes."""
@@ -332,6 +351,9 @@ class Memory:
             return there
         if reply.final == question.wire_name and self._is_alias_since(entry):
             return None  # RFC 8767 section 7
+        moved = self._elsewhere.get(wire.view_of(record.key))
+        if moved is not None and entry.learnt < moved:
+            entry.age(moved)
         denial = self.find(question) if there is None else None
         if record.denied is not None:
             entry.deny(now - record.denied)

@@ -28,10 +28,11 @@ from resolverkit.memory import MAX_BYTES, Entry
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
+from resolverkit.system import System
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TextIO
 
     from dns._asyncbackend import Backend
@@ -84,7 +85,8 @@ class Resolver(dns.asyncresolver.Resolver):
             name servers, or objects with `Upstream`'s methods; or one Upstream in place
             of the list. Without it, the system's servers. A path or an open file is
             a resolv.conf, as in dnspython.
-        configure: read resolv.conf (or the registry) for servers and search list.
+        configure: read resolv.conf (or the registry) for servers and search list, and
+            again when it changes.
         filename: which resolv.conf.
         strategy: ``"hedge"`` asks the next upstream when one is late, ``"race"`` asks
             all at once, ``"failover"`` asks the next when one has failed, ``"quorum"``
@@ -94,8 +96,8 @@ class Resolver(dns.asyncresolver.Resolver):
         store: where the last known good is kept beyond this process, as a URL
             (``"sqlite:///path"``, ``"redis://host"``) or a `Store`; None for memory
             alone.
-        hook: is told of flights, of stale and held answers, and of upstreams that go
-            down or come back.
+        hook: is told of flights, of stale and held answers, of upstreams that go down
+            or come back, and of other servers of the system.
         routes: subtrees and the upstreams that alone are asked for them.
         on_block: ``"accept"`` a block by a filtering upstream, or ask the ``"next"``.
         clock: seconds on a clock that never goes back; for tests.
@@ -150,8 +152,9 @@ class Resolver(dns.asyncresolver.Resolver):
         self._checked = False  # the lifetime, by whoever first needs it
         self._stack: Stack | None = None
         self._settings = (strategy, on_block, dict(routes or {}))
-        self._from_file: frozenset[dns.name.Name] = frozenset()
-        self._system: list[Spec] = []
+        self._look_at = float("inf")  # at what the system says of its servers
+        self._check: Callable[[Resolver], object] = Stack.check
+        self._own: frozenset[tuple[str, int]] = frozenset()  # where a Server has it
         specs, filename = _sort_out(upstreams, filename)
         self._configure(specs, configure, filename)
 
@@ -161,18 +164,15 @@ class Resolver(dns.asyncresolver.Resolver):
         configure: bool,
         filename: str | os.PathLike[str] | TextIO,
     ) -> None:
+        self._system = System(filename)
         try:
             super().__init__(filename, configure)
         except dns.resolver.NoResolverConfiguration:
             if specs is None or config.SYSTEM in specs:
                 raise
         if configure:
-            self._system = list(self._nameservers)
-            self._from_file = frozenset(
-                name
-                for name in (*self.search, self.domain)
-                if name != dns.name.root and name not in _host_domain()
-            )
+            self._system.gave(self)
+            self._look_at = self._system.look_at
         if specs is not None:
             self.nameservers = specs
         Stack.check(self)
@@ -203,7 +203,7 @@ class Resolver(dns.asyncresolver.Resolver):
             raise ConfigurationError(
                 f"nameservers must be a list or tuple (not a {type(nameservers)})"
             )
-        config.members(nameservers, system=self._system or ["127.0.0.1"])
+        config.members(nameservers, system=self._system.servers or ["127.0.0.1"])
         self._nameservers = nameservers
 
     @property
@@ -681,6 +681,8 @@ class Resolver(dns.asyncresolver.Resolver):
 
     def _bind(self, backend: Backend | None) -> Stack:
         """The stack for the running loop and the options as they are now."""
+        if self._clock() >= self._look_at:
+            self._look()
         stack = self._stack
         if (
             stack is not None
@@ -715,6 +717,42 @@ class Resolver(dns.asyncresolver.Resolver):
             stack.retire()
         self._stack = stack = Stack(self, loop, self._store, *self._settings)
         return stack
+
+    def _serve_at(
+        self, own: Iterable[tuple[str, int]], check: Callable[[Resolver], object]
+    ) -> None:
+        """A Server answers for it there, which is no upstream of its own.
+
+        Args:
+            own: address and port.
+            check: raises ConfigurationError where an upstream is that Server, as one
+                that the system names later may be.
+        """
+        self._own, self._check = frozenset(own), check
+        stack, self._stack = self._stack, None
+        if stack is not None:
+            stack.retire()
+
+    def _look(self) -> None:
+        """Take over what the system says now of its servers, if it says otherwise."""
+        system = self._system
+        told = system.again(self._clock())
+        self._look_at = system.look_at
+        if told is None:
+            return
+        servers = system.servers
+        before = {view.tag: view.members for view in Stack.check(self)}
+        if not system.take(self, told, lambda: self._check(self)):
+            return
+        after = {view.tag: view.members for view in Stack.check(self)}
+        self._store.moved({tag for tag in before if before[tag] != after.get(tag)})
+        stack = self._stack
+        if stack is not None and stack.loop is asyncio._get_running_loop():
+            stack.retire()
+            self._stack = Stack(self, stack.loop, self._store, *self._settings)
+            self._store.redirect(self._stack.in_place)
+        if servers != system.servers:
+            self._reporter.moved(system.servers, servers)
 
     def _inherit(self, other: Resolver) -> None:
         """Go on with the cache and the store of a Resolver that had other options.
@@ -792,12 +830,6 @@ def _sort_out(
     raise ConfigurationError(
         f"upstreams={upstreams!r}: allowed are a list, one Upstream, or a resolv.conf"
     )
-
-
-def _host_domain() -> tuple[dns.name.Name, ...]:
-    """The domain in this host's own name, which dnspython takes as a search list."""
-    name = dns.name.from_text(socket.gethostname())
-    return (dns.name.Name(name[1:]),)
 
 
 def _error_tuple(attempt: Attempt) -> tuple[str, bool, int, str, None]:

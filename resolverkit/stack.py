@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from resolverkit.groups.group import Group
     from resolverkit.groups.hedge import Hedge
     from resolverkit.groups.quorum import Quorum
-    from resolverkit.model import Reply
+    from resolverkit.model import Question, Reply
     from resolverkit.resolver import Resolver
     from resolverkit.upstream import Upstream
 
@@ -93,18 +93,22 @@ class Stack:
         _advance(self._lifeline)
 
     @staticmethod
-    def check(options: Resolver) -> None:
-        """Raise ConfigurationError for options that no stack can be made from."""
+    def check(options: Resolver) -> list[View]:
+        """The views of the stack that would be made from these options.
+
+        Raises:
+            ConfigurationError: none can be made from them.
+        """
         stack = Stack.__new__(Stack)
         stack._strategy = options._settings[0]
         stack._plan(options, options._settings[2])
-        views = [stack._default, stack._private, *(view for _, view in stack._routes)]
-        for view in views:
+        for view in stack._views:
             for member in view.members:
                 if isinstance(member, UpstreamURL):
                     check(member)
                     if not member.address:
                         stack._helpers(member)
+        return stack._views
 
     # --- who is asked for what -------------------------------------------------------
 
@@ -112,7 +116,7 @@ class Stack:
         def understand(specs: Sequence[Spec]) -> list[Member]:
             return config.members(
                 specs,
-                system=options._system,
+                system=options._system.servers,
                 port=options.port,
                 ports=options.nameserver_ports,
             )
@@ -120,17 +124,24 @@ class Stack:
         everybody = understand(options._nameservers)
         self._check_operators(everybody)
         private = [member for member in everybody if _is_private(member)]
-        if not private and options._system:
-            private = understand([config.SYSTEM])
         self._default = View(b"", everybody)
-        if len(private) == len(everybody):
+        everybody_is_private = len(private) == len(everybody)
+        if not private and options._system.servers:
+            private = [
+                m
+                for m in understand([config.SYSTEM])
+                if not (
+                    isinstance(m, UpstreamURL) and (m.address, m.port) in options._own
+                )
+            ]
+        if everybody_is_private:
             self._private = self._default
         elif private:
             self._private = View(b"private", private)
         else:
             self._private = View(b"", (), "no private upstream is configured")
         self._here = View(b"", (), "this name never leaves the machine")
-        self._suffixes = [wire.name_to_wire(name) for name in options._from_file]
+        self._suffixes = [wire.name_to_wire(name) for name in options._system.suffixes]
         self._routes = []
         for zone, specs in routes.items():
             if not specs:
@@ -144,6 +155,11 @@ class Stack:
         self._routes.sort(key=lambda route: -len(route[0]))
         zones = [zone for zone, _ in self._routes]
         self._ends = (*special.LAST_LABELS, *self._suffixes, *zones)
+
+    @property
+    def _views(self) -> list[View]:
+        """Whoever may be asked for a part of the name space."""
+        return [self._default, self._private, *(view for _, view in self._routes)]
 
     def _check_operators(self, members: Sequence[Member]) -> None:
         """Raise where a list that the user wrote has too few for a quorum."""
@@ -182,6 +198,12 @@ class Stack:
     def groups(self) -> list[Group]:
         """Those that were asked so far."""
         return list(self._groups.values())
+
+    def in_place(self, question: Question) -> Group | None:
+        """Who is asked now for a question of the stack before."""
+        tag = wire.view_of(question.key)
+        view = next((v for v in self._views if v.tag == tag and v.members), None)
+        return None if view is None else self.group(view, ANY_WAY)
 
     def group(self, view: View, way: Way) -> Group:
         """The group that answers for a view, by the way that a caller asks for."""

@@ -207,6 +207,14 @@ def question_of(key: bytes) -> Question:
     )
 
 
+def view_of(key: bytes) -> bytes:
+    """The view that `make_question` was given for this key."""
+    end = 0
+    while key[end]:
+        end += 1 + key[end]
+    return key[end + 6 :]
+
+
 def custom_question(query: dns.message.QueryMessage, view: bytes = b"") -> Question:
     """The question for a query of dnspython's, which bypasses the cache.
 

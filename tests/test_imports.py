@@ -39,6 +39,7 @@ TIERS = (
     {"transports", "groups", "stores", "cache"},
     {
         "resolver",
+        "system",
         "addrinfo",
         "default",
         "config",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolverkit.errors import ConfigurationError
+from resolverkit.stack import Stack
 from resolverkit.transports.url import UpstreamURL
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def check_reach(addresses: Iterable[Address], allow: Sequence[str]) -> None:
 def check_upstreams(resolver: Resolver, bound: Iterable[Address]) -> None:
     """Raise ConfigurationError where an upstream is at one of these addresses."""
     own = {(address.host, address.port) for address in bound}
-    stack = resolver._bind(None)
-    views = [stack._default, stack._private, *(view for _, view in stack._routes)]
-    for view in views:
+    for view in Stack.check(resolver):
         for member in view.members:
             name, where = _identify(member)
             if where in own:

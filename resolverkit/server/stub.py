@@ -144,7 +144,7 @@ class Server:
             if self._given is None:
                 for address, tls in self._wanted:
                     self._bound.append(addresses.bind(address, tls=tls))
-            self.check_upstreams(self.resolver)
+            self._take(self.resolver)
         except BaseException:
             self._unbind()
             raise
@@ -167,6 +167,7 @@ class Server:
 
     async def _open_store(self) -> None:
         """Have what is known at hand for the first query, as amid an outage."""
+        self.resolver._bind(None)  # which gives the store its loop
         behind = self.resolver._store.behind
         if behind is not None:
             with contextlib.suppress(TimeoutError, StoreError):  # told by its first use
@@ -253,7 +254,7 @@ class Server:
         """
         access = Access(allow, rate_limit)
         check_reach((address for address, _ in self._wanted), allow)
-        self.check_upstreams(resolver)
+        self._take(resolver)
         self.load_certificate()
         self._access = access
         for listener in self._listeners:
@@ -266,6 +267,12 @@ class Server:
     def check_upstreams(self, resolver: Resolver) -> None:
         """Raise ConfigurationError where an upstream is this server."""
         check_upstreams(resolver, [each.address for each in self._bound])
+
+    def _take(self, resolver: Resolver) -> None:
+        """Raise ConfigurationError for a Resolver that cannot answer here."""
+        own = [(each.address.host, each.address.port) for each in self._bound]
+        resolver._serve_at(own, self.check_upstreams)
+        self.check_upstreams(resolver)
 
     # --- for other ways to ask -------------------------------------------------------
 

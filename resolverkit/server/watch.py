@@ -14,7 +14,7 @@ from resolverkit.hooks import Hook
 from resolverkit.model import Outcome, Source, ede_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from resolverkit.model import AnswerPath, Attempt, Question
 
@@ -134,6 +134,9 @@ class Watch(Hook):
     def upstream_up(self, upstream: str) -> None:
         """It answers again."""
         self.changes.append(Change(self.clock(), upstream, up=True))
+
+    def servers_changed(self, servers: Sequence[str]) -> None:
+        """The system has other servers: those that are down will be told of."""
 
     # --- what it has seen ------------------------------------------------------------
 

@@ -1,0 +1,171 @@
+"""What the system says of its name servers, and that this changes.
+
+A laptop joins another network, a VPN comes up: resolv.conf is written anew. It is read
+by dnspython, which goes to the registry on Windows in its place. Here is when to read
+it again, and what to take over: nothing that a user has set since.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Any
+
+import dns.exception
+import dns.name
+import dns.resolver
+
+from resolverkit.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TextIO
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at whether resolv.conf has changed, which take some µs."""
+LOOK_EVERY_ON_WINDOWS = 30.0
+"""There the whole of it is read each time, which takes some ms."""
+
+_OPTIONS = (
+    "nameservers", "search", "domain", "ndots", "timeout", "rotate", "edns",
+    "ednsflags", "payload",
+)  # fmt: skip
+
+_log = logging.getLogger("resolverkit.resolver")
+
+
+class System:
+    """The system's configuration, as it was last read.
+
+    Args:
+        filename: a resolv.conf, which Windows does not have.
+
+    Attributes:
+        servers: the addresses of its servers.
+        suffixes: its domain and search list.
+        look_at: from when on a look at it is due, on the clock of who looks; never
+            before it was read, nor where nothing can change.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str] | TextIO) -> None:
+        self.servers: list[str] = []
+        self.suffixes: frozenset[dns.name.Name] = frozenset()
+        self.look_at = float("inf")
+        self._filename = filename
+        self._every = LOOK_EVERY
+        if sys.platform == "win32":
+            self._every = LOOK_EVERY_ON_WINDOWS
+        elif hasattr(filename, "read"):  # an open file is read once
+            self._every = float("inf")
+        self._seen = self._stamp()
+        self._refused: object = None  # what was wrong has been told
+        self._given: dict[str, tuple[Any, Any]] = {}
+
+    def _stamp(self) -> object:
+        """What differs when the file does; None for one that is not there."""
+        if sys.platform == "win32" or hasattr(self._filename, "read"):
+            return None
+        try:
+            stat = os.stat(self._filename)  # noqa: PTH116  as it was given
+        except OSError:
+            return None
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
+
+    def gave(self, options: dns.resolver.BaseResolver) -> None:
+        """All these options are as they were read."""
+        self._note(options, _OPTIONS)
+        self._read(options)
+        self.look_at = float("-inf")
+
+    def again(self, now: float) -> dns.resolver.BaseResolver | None:
+        """What it says now, if it has changed.
+
+        A file that is not there, or names no server, is one that is being written, or
+        that of a machine without a network: nothing changes.
+
+        Args:
+            now: the time; the next look is due `LOOK_EVERY` later.
+        """
+        self.look_at = now + self._every
+        stamp = self._stamp()
+        if sys.platform != "win32" and stamp in {None, self._seen}:
+            return None
+        try:
+            told = _read(self._filename)
+        except (dns.exception.DNSException, OSError, ValueError) as error:
+            self._complain(error, stamp)
+            return None
+        self._seen = stamp
+        return told
+
+    def take(
+        self,
+        options: dns.resolver.BaseResolver,
+        told: dns.resolver.BaseResolver,
+        check: Callable[[], object],
+    ) -> bool:
+        """Have `options` say what is told now, where they said what was told before.
+
+        Args:
+            options: of who was configured by this.
+            told: by `again`.
+            check: raises ConfigurationError where the options cannot be used; they are
+                as before then.
+
+        Returns:
+            Whether anything has changed.
+        """
+        before = dict(self._given), self.servers, self.suffixes
+        was: dict[str, Any] = {}
+        try:
+            for name, (given, copied) in before[0].items():
+                now, new = getattr(options, name), getattr(told, name)
+                if now is given and now == copied and new != now:
+                    was[name] = now
+                    setattr(options, name, new)
+            self._note(options, was)
+            self._read(told)
+            check()
+        except ConfigurationError as error:
+            for name, value in was.items():
+                setattr(options, name, value)
+            self._given, self.servers, self.suffixes = before
+            self._complain(error, self._seen)
+            return False
+        return bool(was) or (self.servers, self.suffixes) != before[1:]
+
+    def _note(self, options: dns.resolver.BaseResolver, names: Iterable[str]) -> None:
+        for name in names:
+            value = getattr(options, name)
+            # A list may change in place: the same object need not say the same.
+            self._given[name] = value, copy.copy(value)
+
+    def _read(self, told: dns.resolver.BaseResolver) -> None:
+        self.servers = [str(server) for server in told.nameservers]
+        # But for what dnspython makes of this host's own name.
+        host = dns.name.from_text(socket.gethostname())
+        own = dns.name.root, dns.name.Name(host[1:])
+        names = (*told.search, told.domain)
+        self.suffixes = frozenset(name for name in names if name not in own)
+
+    def _complain(self, error: Exception, stamp: object) -> None:
+        """Say once what is wrong with a file."""
+        if stamp is None or stamp != self._refused:
+            self._refused = stamp
+            where = "the registry" if sys.platform == "win32" else self._filename
+            _log.warning("%s: %s; the servers before stay", where, error)
+
+
+def _read(filename: str | os.PathLike[str] | TextIO) -> dns.resolver.BaseResolver:
+    """What the system says, by dnspython's reader for it.
+
+    Raises:
+        DNSException, OSError, ValueError: it cannot be read, or names no server.
+    """
+    told = dns.resolver.BaseResolver(filename)
+    if not told.nameservers:  # as in the registry of a machine without a network
+        raise ValueError("no nameservers")
+    return told
