@@ -130,7 +130,14 @@ def test_a_file_that_is_replaced_is_a_file_that_changes(conf, network, tmp_path)
     assert run(main) == ["192.0.2.9", "192.0.2.3"]
 
 
-def test_it_is_looked_at_on_misses_only_and_once_in_a_while(conf, network, stats):
+def test_it_is_looked_at_on_misses_only_and_once_in_a_while(
+    conf, network, stats, monkeypatch
+):
+    def read(_):
+        raise AssertionError("it has not changed")
+
+    monkeypatch.setattr(system, "_read", read)
+
     async def main():
         async with configured(conf) as r:
             await call(r)
@@ -160,7 +167,7 @@ def test_who_is_told(conf, network, caplog):
             conf.write_text(f"nameserver {OFFICE}\n")
             await later()
             await call(r, "other.example.com")
-            conf.write_text(f"# the same\nnameserver {OFFICE}\n")
+            conf.write_text(f"nameserver {OFFICE}\nsearch office.example\n")
             await later()
             await call(r, "third.example.com")
         return hook.servers
@@ -255,8 +262,13 @@ def test_system_among_the_upstreams_is_what_it_is_now(conf, network):
 
 def test_what_a_user_has_set_stays(conf, network):
     async def main():
-        async with configured(conf) as r, configured(conf) as in_place:
+        async with (
+            configured(conf) as r,
+            configured(conf) as in_place,
+            configured(conf, [HOME]) as same,
+        ):
             r.nameservers = [VPN]
+            await call(same)
             r.search = [dns.name.from_text("mine.example")]
             in_place.nameservers.append(VPN)
             await call(r)
@@ -265,10 +277,12 @@ def test_what_a_user_has_set_stays(conf, network):
             await later()
             await call(r, "other.example.com")
             await call(in_place, "other.example.com")
-            return r.nameservers, r.search, r.ndots, in_place.nameservers
+            await call(same, "other.example.com")
+            servers = r.nameservers, in_place.nameservers, same.nameservers
+            return servers, r.search, r.ndots
 
     mine = [dns.name.from_text("mine.example")]
-    assert run(main) == ([VPN], mine, 3, [HOME, VPN])
+    assert run(main) == (([VPN], [HOME, VPN], [HOME]), mine, 3)
 
 
 def test_search_list_and_options_follow(conf, network):
