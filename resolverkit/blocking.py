@@ -31,6 +31,7 @@ from resolverkit.background import background
 from resolverkit.behind import Behind
 from resolverkit.errors import ConfigurationError
 from resolverkit.memory import MAX_BYTES
+from resolverkit.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -453,12 +454,16 @@ _default: Resolver | None = None
 
 
 def get_default_resolver() -> Resolver:
-    """The Resolver behind the module's functions: one for all threads, on demand."""
+    """The Resolver behind the module's functions: one for all threads, on demand.
+
+    Who is asked can be said in the environment: see
+    `resolverkit.get_default_resolver`.
+    """
     global _default  # noqa: PLW0603  as in dns.resolver: it is the module's own
     if _default is None:
         with _changing:
             if _default is None:
-                _default = Resolver()
+                _default = Settings.load().make(Resolver)
     return _default
 
 

@@ -23,10 +23,20 @@ _threads = threading.local()
 
 
 def get_default_resolver() -> Resolver:
-    """The Resolver behind the module's functions: one per thread, made on demand."""
+    """The Resolver behind the module's functions: one per thread, made on demand.
+
+    It asks whom the environment names, by ``RESOLVERKIT_UPSTREAMS`` or in the file of
+    ``RESOLVERKIT_CONFIG``, or else the system's servers.
+
+    Raises:
+        ConfigurationError: a variable, or the file, cannot be used.
+        dns.resolver.NoResolverConfiguration: there are no servers.
+    """
     found: Resolver | None = getattr(_threads, "resolver", None)
     if found is None:
-        found = _threads.resolver = Resolver()
+        from resolverkit.settings import Settings  # noqa: PLC0415  on first use
+
+        found = _threads.resolver = Settings.load().make(Resolver)
     return found
 
 

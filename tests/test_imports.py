@@ -40,6 +40,7 @@ TIERS = (
     {
         "resolver",
         "system",
+        "settings",
         "addrinfo",
         "default",
         "config",

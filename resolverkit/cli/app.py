@@ -59,20 +59,21 @@ def query(
             metavar="URL",
             help=(
                 "Who to ask: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: system."
+                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
+                "environment says, or system."
             ),
         ),
     ] = None,
     strategy: Annotated[
-        str,
+        str | None,
         typer.Option(
             help=(
-                "hedge asks the next upstream when one is late, race asks all at once, "
-                "failover asks the next when one has failed, quorum asks until two "
-                "operators agree."
+                "hedge (default) asks the next upstream when one is late, race asks "
+                "all at once, failover asks the next when one has failed, quorum asks "
+                "until two operators agree."
             )
         ),
-    ] = "hedge",
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -112,10 +113,12 @@ def query(
     request = querying.Request(
         name=name,
         types=tuple(types or ("A",)),
-        upstreams=tuple(upstream or ("system",)),
-        strategy=strategy,
-        store=store,
-        ca=ca,
+        options={
+            "upstreams": upstream,
+            "strategy": strategy,
+            "store": store,
+            "ca": ca,
+        },
         timeout=timeout,
     )
     form: querying.Form = "text"
@@ -140,7 +143,8 @@ def survey(
             metavar="URL",
             help=(
                 "A vantage: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: system."
+                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
+                "environment says, or system."
             ),
         ),
     ] = None,
@@ -170,8 +174,7 @@ def survey(
     request = surveying.Request(
         name=name,
         rdtype=rdtype,
-        upstreams=tuple(upstream or ("system",)),
-        ca=ca,
+        options={"upstreams": upstream, "ca": ca},
         timeout=timeout,
     )
     raise typer.Exit(asyncio.run(surveying.run(request, as_json=as_json)))
@@ -322,7 +325,8 @@ def serve(
             metavar="URL",
             help=(
                 "Who to ask: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: system."
+                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
+                "environment says, or system."
             ),
         ),
     ] = None,

@@ -7,7 +7,6 @@ import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from urllib.parse import quote
 
 import dns.exception
 import dns.message
@@ -17,9 +16,10 @@ import dns.resolver
 from resolverkit import errors
 from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import Resolver
+from resolverkit.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from resolverkit.model import AnswerPath
 
@@ -35,10 +35,7 @@ class Request:
 
     name: str
     types: tuple[str, ...]
-    upstreams: tuple[str, ...]
-    strategy: str
-    store: str | None
-    ca: str | None
+    options: Mapping[str, Any]
     timeout: float
 
 
@@ -87,12 +84,7 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
 async def _ask(request: Request) -> list[Outcome]:
     if not request.timeout > 0:  # nan, too
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
-    upstreams = [with_ca(url, request.ca) for url in request.upstreams]
-    async with Resolver(
-        upstreams,
-        strategy=request.strategy,  # type: ignore[arg-type]
-        store=request.store,
-    ) as resolver:
+    async with Settings.load(None, request.options).make(Resolver) as resolver:
         return await asyncio.gather(
             *(_ask_one(resolver, request, rdtype.upper()) for rdtype in request.types)
         )
@@ -122,13 +114,6 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
             rdtype, "NODATA", DENIED, answer.path, answer.response, error=text
         )
     return Outcome(rdtype, "NOERROR", DATA, answer.path, answer.response)
-
-
-def with_ca(url: str, ca: str | None) -> str:
-    """The URL with the command's CA file, where it is encrypted and has none."""
-    if ca is None or not url.startswith(("tls://", "https://")) or "ca=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ca={quote(ca)}"
 
 
 def complain(error: Exception, name: str, types: Sequence[str]) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dns.exception
 
-from resolverkit.cli.query import complain, with_ca
+from resolverkit.cli.query import complain
 from resolverkit.comparison import Verdict
 from resolverkit.errors import ConfigurationError
 from resolverkit.model import ede_text
 from resolverkit.resolver import Resolver
+from resolverkit.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from resolverkit.survey import Survey, Vantage
 
 AGREED, DENIED, UNREACHABLE, DISAGREED = 0, 1, 3, 4
@@ -37,8 +40,7 @@ class Request:
 
     name: str
     rdtype: str
-    upstreams: tuple[str, ...]
-    ca: str | None
+    options: Mapping[str, Any]
     timeout: float
 
 
@@ -62,8 +64,7 @@ async def run(request: Request, *, as_json: bool) -> int:
 async def _survey(request: Request) -> Survey:
     if not request.timeout > 0:  # nan, too
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
-    upstreams = [with_ca(url, request.ca) for url in request.upstreams]
-    async with Resolver(upstreams) as resolver:
+    async with Settings.load(None, request.options).make(Resolver) as resolver:
         return await resolver.survey(
             request.name, request.rdtype.upper(), lifetime=request.timeout
         )

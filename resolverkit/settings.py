@@ -1,0 +1,192 @@
+"""What a program is told from outside: by a TOML file, or by the environment.
+
+Names and values are those of `Resolver`. What the code says itself comes first; then,
+in this order, the file that it names, ``RESOLVERKIT_UPSTREAMS``, the file in
+``RESOLVERKIT_CONFIG``, and the system's own servers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.memory import MAX_BYTES
+from resolverkit.policy import StalePolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+_T = TypeVar("_T")
+_BETWEEN = re.compile(r"[\s,]+")
+
+FILE = "RESOLVERKIT_CONFIG"
+"""The variable with the path of a TOML file."""
+UPSTREAMS = "RESOLVERKIT_UPSTREAMS"
+"""The variable with upstreams, between them commas or spaces."""
+
+FOR_SERVE = frozenset({
+    "listen", "listen_tls", "tls_cert", "tls_key", "allow", "rate_limit", "explain",
+    "max_in_flight", "max_connections", "workers", "listen_https", "http",
+})  # fmt: skip
+"""Names in a file that only `resolverkit serve` heeds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that a Resolver can be told in text; names as there.
+
+    Attributes:
+        upstreams: who to ask; None for the system's servers.
+        ca: PEM file to trust for those that are encrypted and name none.
+        stale: a table with `StalePolicy`'s names, or whether to serve stale at all.
+        source: which variables said so, for errors.
+    """
+
+    upstreams: Sequence[str] | None = None
+    ca: str | None = None
+    strategy: str = "hedge"
+    stale: bool | Mapping[str, Any] = True
+    store: str | None = None
+    cache_size: int = MAX_BYTES
+    on_block: str = "accept"
+    routes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), str(field.type))
+
+    @classmethod
+    def load(
+        cls,
+        file: str | os.PathLike[str] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Settings from a file and the environment, with options that come first.
+
+        Args:
+            file: in place of that of the environment.
+            options: by name; None and what is empty say nothing.
+
+        Raises:
+            ConfigurationError: a file cannot be read, or has a name or a value in it
+                that cannot be used.
+        """
+        given = {k: v for k, v in (options or {}).items() if v not in (None, [], ())}
+        told: dict[str, Any] = {}
+        sources = []
+        variable = os.environ.get(FILE, "")
+        if file is not None:
+            told = cls._read(str(file))
+        elif variable:
+            sources = [f"{FILE}={variable}"]
+            with _blaming(sources[0]):
+                told = cls._read(variable)
+                cls(**told)
+        upstreams = [
+            text for text in _BETWEEN.split(os.environ.get(UPSTREAMS, "")) if text
+        ]
+        explicit = given if file is None else {**told, **given}
+        if upstreams and "upstreams" not in explicit:
+            told["upstreams"] = upstreams
+            sources.append(UPSTREAMS)
+        return cls(**(told | given), source=", ".join(sources))
+
+    @classmethod
+    def _read(cls, file: str) -> dict[str, Any]:
+        """What a file says, as far as it is for this class."""
+        try:
+            told = tomllib.loads(Path(file).read_text("utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"{file}: {error.strerror}") from None
+        except ValueError as error:
+            raise ConfigurationError(f"{file}: {error}") from None
+        known = [f.name for f in dataclasses.fields(cls) if f.name != "source"]
+        for name in told:
+            if name not in known and name not in FOR_SERVE:
+                allowed = ", ".join(known)
+                raise ConfigurationError(f"{file}: {name}: allowed are {allowed}")
+        return {name: value for name, value in told.items() if name in known}
+
+    def make(self, face: Callable[..., _T], **options: Any) -> _T:
+        """The Resolver that they describe.
+
+        Args:
+            face: of what class.
+            **options: of it, besides.
+
+        Raises:
+            ConfigurationError: they describe none.
+        """
+        with _blaming(self.source):
+            stale, upstreams = self.stale, self.upstreams
+            if upstreams is not None:
+                upstreams = [with_ca(url, self.ca) for url in upstreams]
+            return face(
+                upstreams,
+                strategy=self.strategy,
+                stale=stale if isinstance(stale, bool) else _policy(stale),
+                store=self.store,
+                cache_size=self.cache_size,
+                on_block=self.on_block,
+                routes=self.routes,
+                **options,
+            )
+
+
+def with_ca(url: str, ca: str | None) -> str:
+    """The URL with a CA file, where it is encrypted and has none."""
+    if ca is None or not url.startswith(("tls://", "https://")) or "ca=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ca={quote(ca)}"
+
+
+@contextmanager
+def _blaming(source: str) -> Iterator[None]:
+    """Say in errors which variable is to blame, if one is."""
+    try:
+        yield
+    except ConfigurationError as error:
+        if not source:
+            raise
+        raise ConfigurationError(f"{source}: {error}") from None
+
+
+def _policy(table: Mapping[str, Any]) -> StalePolicy:
+    try:
+        return StalePolicy(**table)
+    except TypeError:
+        allowed = ", ".join(f.name for f in dataclasses.fields(StalePolicy))
+        raise ConfigurationError(
+            f"stale={table!r}: allowed are true, false, and a table of {allowed}"
+        ) from None
+
+
+def _check(name: str, value: Any, kind: str) -> None:
+    """Raise ConfigurationError for a value of another type than TOML should have."""
+    strings = isinstance(value, (list, tuple)) and all(
+        isinstance(each, str) for each in value
+    )
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    right = {
+        "Sequence[str]": strings,
+        "Sequence[str] | None": value is None or strings,
+        "str": isinstance(value, str),
+        "str | None": value is None or isinstance(value, str),
+        "bool": isinstance(value, bool),
+        "int": number and isinstance(value, int),
+        "float": number,
+        "bool | Mapping[str, Any]": isinstance(value, (bool, dict)),
+        "Mapping[str, Sequence[str]]": isinstance(value, dict),
+    }[kind]
+    if not right:
+        wanted = "a list of strings" if kind.startswith("Sequence[str]") else kind
+        raise ConfigurationError(f"{name}={value!r}: allowed is {wanted}")
