@@ -2,7 +2,9 @@
 
 It puts other functions in the place of `socket.getaddrinfo`, `socket.gethostbyname`,
 `socket.gethostbyname_ex` and the `getaddrinfo` of event loops. The `create_connection`
-of uvloop asks libc by itself: it is given a connected socket in place of a name.
+of uvloop asks libc by itself: it is given a connected socket in place of a name. And
+aiohttp asks c-ares where aiodns is installed: its connectors are given a resolver that
+asks the loop.
 
 What works for the Resolver itself, on its background loop, is never sent through it: a
 store's host, say, is looked up as the system does.
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import importlib.util
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -233,7 +236,8 @@ _LOOP = _Patch(asyncio.BaseEventLoop, "getaddrinfo", _loop_getaddrinfo)
 
 
 def _patches() -> list[_Patch]:
-    return [_GETADDRINFO, _GETHOSTBYNAME, _GETHOSTBYNAME_EX, _LOOP, *_of_uvloop()]
+    sockets = _GETADDRINFO, _GETHOSTBYNAME, _GETHOSTBYNAME_EX
+    return [*sockets, _LOOP, *_of_uvloop(), *_of_aiohttp()]
 
 
 @functools.cache
@@ -247,3 +251,13 @@ def _of_uvloop() -> tuple[_Patch, ...]:
         _Patch(Loop, "create_connection", _create_connection),
         _Patch(Loop, "getaddrinfo", _loop_getaddrinfo),
     )
+
+
+@functools.cache
+def _of_aiohttp() -> tuple[_Patch, ...]:
+    """What a connector of its own accord looks up names by, where that is c-ares."""
+    if importlib.util.find_spec("aiodns") is None:  # else it asks the loop
+        return ()
+    from aiohttp import ThreadedResolver, connector
+
+    return (_Patch(connector, "DefaultResolver", ThreadedResolver),)

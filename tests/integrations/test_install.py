@@ -271,6 +271,16 @@ def test_uvloop_is_as_before(resolver):
     assert "create_connection" not in vars(loop)
 
 
+def test_connectors_of_aiohttp_are_as_before(resolver):
+    pytest.importorskip("aiodns")
+    from aiohttp import ThreadedResolver, connector
+
+    before = connector.DefaultResolver
+    with resolverkit.install(resolver):
+        assert connector.DefaultResolver is ThreadedResolver
+    assert connector.DefaultResolver is before is not ThreadedResolver
+
+
 def test_the_latest_of_several_counts_in_whatever_order_they_end(lab):
     before = attributes()
     with (

@@ -47,6 +47,17 @@ www  5  CNAME star-mini.c10r
 star-mini.c10r 2 A    157.240.20.35
 star-mini.c10r 2 AAAA 2a03:2880:f100:83:face:b00c:0:25de
 """,
+    # Where the servers are that programs connect to.
+    "services.example": """\
+$ORIGIN services.example.
+$TTL 2
+@    IN SOA ns admin 1 14400 1800 604800 1
+@       NS  ns
+ns      A   127.0.0.1
+web     A   127.0.0.1
+db      A   127.0.0.1
+cache   A   127.0.0.1
+""",
     "names.example": """\
 $ORIGIN names.example.
 $TTL 3
