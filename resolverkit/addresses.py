@@ -3,17 +3,19 @@
 Pure: who asks has found out from which source address each one would be reached. As in
 glibc, rule 9 (longest matching prefix) is for IPv6 only: for IPv4 it would undo the
 rotation by which servers share load, and the RFC lets it be left out (section 6, rule
-9 "may be superseded"). Rule 7 (native transport) needs what only the kernel knows.
+9 "may be superseded"). Rules 3, 4 and 7 go by `Traits`, where
+those are known.
 """
 
 from __future__ import annotations
 
 import functools
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import TYPE_CHECKING, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -37,8 +39,27 @@ _INTERFACE_ID = 64
 """Bits of an IPv6 address that a prefix never reaches into (section 2.2)."""
 
 
+class Traits(NamedTuple):
+    """What only the kernel knows of a source address.
+
+    Attributes:
+        deprecated: its preferred lifetime is over (RFC 4862 section 5.5.4).
+        home: a home address of a mobile node (RFC 6275).
+        native: it is not that of a tunnel.
+    """
+
+    deprecated: bool = False
+    home: bool = False
+    native: bool = True
+
+
+_PLAIN = Traits()
+
+
 def order(
-    addresses: Iterable[Address], source_of: Callable[[Address], Address | None]
+    addresses: Iterable[Address],
+    source_of: Callable[[Address], Address | None],
+    traits: Mapping[Address, Traits] = MappingProxyType({}),
 ) -> list[Address]:
     """The addresses, the best first; equal ones stay as they came.
 
@@ -46,21 +67,30 @@ def order(
         addresses: of one host.
         source_of: the source address that the system would use for one; None where it
             cannot be reached.
+        traits: of source addresses, for those that are not plain.
     """
-    return sorted(addresses, key=lambda address: _rank(address, source_of(address)))
+
+    def rank(address: Address) -> tuple[int, ...]:
+        source = source_of(address)
+        return _rank(address, source, traits.get(source, _PLAIN) if source else _PLAIN)
+
+    return sorted(addresses, key=rank)
 
 
-def _rank(address: Address, source: Address | None) -> tuple[int, ...]:
+def _rank(address: Address, source: Address | None, traits: Traits) -> tuple[int, ...]:
     """The rules as a key: less is better. The number of each stands beside it."""
     precedence, label = _policy(address)
     scope = _scope(address)
     if source is None:
-        return 1, 0, 0, -precedence, scope, 0
+        return 1, 0, 0, 0, 0, -precedence, 0, scope, 0
     return (
         0,  # 1: avoid unusable destinations
         scope != _scope(source),  # 2: prefer matching scope
+        traits.deprecated,  # 3: avoid deprecated addresses
+        not traits.home,  # 4: prefer home addresses
         label != _policy(source)[1],  # 5: prefer matching label
         -precedence,  # 6: prefer higher precedence
+        not traits.native,  # 7: prefer native transport
         scope,  # 8: prefer smaller scope
         -_common_prefix(address, source),  # 9: use longest matching prefix
     )

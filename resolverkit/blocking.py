@@ -294,7 +294,7 @@ class Resolver(dns.resolver.Resolver):
         known = addrinfo.numeric(host, port, *rest)
         if known is not None:
             return addrinfo.Result(known)
-        work = addrinfo.find(self._inner, host, port, *rest, refresh=refresh)
+        work = addrinfo.find_by_name(self._inner, host, port, *rest, refresh=refresh)
         return self._run(work)
 
     async def _getaddrinfo(
@@ -305,8 +305,8 @@ class Resolver(dns.resolver.Resolver):
         if known is not None:
             return known
         self._move_in()
-        work = addrinfo.getaddrinfo(self._inner, host, port, *rest)
-        return await asyncio.wrap_future(background.submit(work))
+        work = addrinfo.find_by_name(self._inner, host, port, *rest)
+        return (await asyncio.wrap_future(background.submit(work))).entries
 
     # --- lifetime --------------------------------------------------------------------
 

@@ -35,6 +35,10 @@ RECORDS = {
         "300 AAAA fe80::99", "300 AAAA 2002:c000:201::1", "300 AAAA 2001:0:1::1",
         "300 AAAA 2001:db8:1::12", "300 AAAA 2001:db8:2::12", "300 A 198.51.100.1",
     ],
+    # From a source address that is deprecated, as its network's prefix is to go.
+    "old.example.com.": [
+        "300 AAAA 2001:db8:5::99", "300 AAAA 2001:db8:1::13", "300 A 192.0.2.13",
+    ],
     "local.example.com.": ["300 A 127.0.0.9", "300 A 192.0.2.12"],
     "www.lan.example.": "300 A 192.0.2.20",
     "host.lan.example.": ["300 A 192.0.2.21", "300 AAAA 2001:db8:1::21"],
@@ -133,8 +137,8 @@ def calls():
     for family in (1, 99):
         yield "v4.example.com", 80, family, STREAM, 0, 0
     for name in (
-        "far.example.com", "scopes.example.com", "local.example.com", "empty",
-        "deep.sub", "single", "single.", "printer.", "twice.example.com",
+        "far.example.com", "scopes.example.com", "old.example.com", "local.example.com",
+        "empty", "deep.sub", "single", "single.", "printer.", "twice.example.com",
         "second-name", "only6.example.com", "nothing.example.com", "PRINTER",
         "BOTH.example.com", "both.example.com.", "b\xfccher.example.com",
         "under_score.example.com", b"v4.example.com", "a" * 64, "a." * 130, "a..b", ".",
@@ -183,6 +187,8 @@ def prepare():
         "link set lo up", "addr add 192.0.2.2/24 dev lo",
         "addr add 2001:db8:1::2/64 dev lo nodad", "route add default dev lo",
         "-6 route add default dev lo",
+        "addr add 2001:db8:5::2/64 dev lo nodad noprefixroute preferred_lft 0",
+        "-6 route add 2001:db8:5::/64 dev lo src 2001:db8:5::2",
     ):  # fmt: skip
         subprocess.run(["ip", *command.split()], check=True)
     directory = Path(tempfile.mkdtemp())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resolverkit.addresses import order
+from resolverkit.addresses import Traits, order
 
 # Destinations as they are to come out, each with its source. RFC 6724 section 10.2.
 EXAMPLES = {
@@ -54,6 +54,51 @@ def test_the_examples_of_rfc_6724(rule):
     wanted = list(sources)
     assert ordered(wanted, sources) == wanted
     assert ordered(wanted[::-1], sources) == wanted
+
+
+@pytest.mark.parametrize(
+    ("traits", "rule"),
+    [
+        (Traits(deprecated=True), "3: avoid deprecated addresses"),
+        (Traits(native=False), "7: prefer native transport"),
+    ],
+)
+def test_what_the_kernel_knows_of_a_source_address(traits, rule):
+    good, bad = ip_address("2001:db8:1::1"), ip_address("2001:db8:2::1")
+    sources = {good: ip_address("2001:db8:1::2"), bad: ip_address("2001:db8:2::2")}
+    for addresses in ([good, bad], [bad, good]):
+        found = order(addresses, sources.get, {sources[bad]: traits})
+        assert found == [good, bad], rule
+    assert order([bad, good], sources.get) == [bad, good]
+
+
+def test_rule_4_home_addresses_are_preferred():
+    good, bad = ip_address("2001:db8:1::1"), ip_address("2001:db8:2::1")
+    sources = {good: ip_address("2001:db8:1::2"), bad: ip_address("2001:db8:2::2")}
+    home = {sources[good]: Traits(home=True)}
+    assert order([bad, good], sources.get, home) == [good, bad]
+
+
+def test_in_which_order_those_rules_stand():
+    """A deprecated address of the right label, or a plain one of another; and so on."""
+    native, tunnel = ip_address("2001:db8::1"), ip_address("2002:c000:201::1")
+    sources = {
+        native: ip_address("2001:db8::2"),
+        tunnel: ip_address("2002:c000:202::1"),
+    }
+
+    def found(**traits):
+        known = {sources[native]: Traits(**traits)}
+        return order([native, tunnel], sources.get, known)
+
+    assert found(deprecated=True) == [tunnel, native]  # 3 before 6
+    assert found(native=False) == [native, tunnel]  # 6 before 7
+    home = {sources[tunnel]: Traits(home=True), sources[native]: Traits()}
+    assert order([native, tunnel], sources.get, home) == [tunnel, native]  # 4 before 6
+    both = {sources[tunnel]: Traits(home=True, deprecated=True)}
+    assert order([native, tunnel], sources.get, both) == [native, tunnel]  # 3 before 4
+    unreachable = {native: None, tunnel: sources[tunnel]}
+    assert order([native, tunnel], unreachable.get, both) == [tunnel, native]  # 1
 
 
 def test_ipv4_addresses_keep_the_order_of_the_answer():

@@ -16,7 +16,7 @@ import pytest
 from virtual import ms, resolver
 
 import resolverkit
-from resolverkit import addrinfo, testing
+from resolverkit import interfaces, lookup, testing
 from resolverkit.hosts import HostsFile
 from resolverkit.testing import (
     ScriptedUpstream,
@@ -84,12 +84,19 @@ def test_the_table_has_results_and_errors_of_every_kind(table):
     assert sum(not theirs or theirs[0] != "gaierror" for _, theirs, _ in table) > 100
 
 
+def test_a_deprecated_source_address_is_avoided(table):
+    """RFC 6724 rule 3, with what the kernel says of the addresses of that host."""
+    (row,) = [row for row in table if "old.example.com" in row[0]]
+    addresses = [entry[4][0] for entry in row[2]]
+    assert addresses == ["2001:db8:1::13", "192.0.2.13", "2001:db8:5::99"]
+
+
 # --- in virtual time -----------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def no_hosts_file(monkeypatch, tmp_path):
-    monkeypatch.setattr(addrinfo, "hosts", HostsFile(tmp_path / "hosts"))
+    monkeypatch.setattr(lookup, "hosts", HostsFile(tmp_path / "hosts"))
     return tmp_path / "hosts"
 
 
@@ -230,8 +237,8 @@ def test_a_cancelled_call_leaves_nothing_behind():
 
 def test_source_addresses_are_the_systems():
     loopback = ip_address("127.0.0.1")
-    assert addrinfo.source_of(loopback) == loopback
-    assert addrinfo.source_of(ip_address("255.255.255.255")) is None
+    assert interfaces.source_of(loopback) == loopback
+    assert interfaces.source_of(ip_address("255.255.255.255")) is None
 
 
 def test_what_it_gives_are_sockets_constants():

@@ -42,6 +42,8 @@ TIERS = (
         "system",
         "settings",
         "addrinfo",
+        "interfaces",
+        "lookup",
         "default",
         "config",
         "presets",

@@ -20,7 +20,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import resolverkit.resolver
-from resolverkit import addrinfo, blocking
+from resolverkit import addrinfo, blocking, lookup
 from resolverkit.background import background
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _gethostbyname_ex(hostname: str) -> tuple[str, list[str], list[str]]:
     if resolver is None or known:
         found: tuple[str, list[str], list[str]] = _GETHOSTBYNAME_EX.old(hostname)
         return found
-    work = addrinfo.look_up(resolver._inner, hostname, [socket.AF_INET])
+    work = lookup.look_up(resolver._inner, hostname, [socket.AF_INET])
     host = resolver._run(work)
     return host.name, [*host.aliases], [str(address) for address in host.addresses]
 

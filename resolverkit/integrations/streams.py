@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import dns.exception
 import dns.name
 
-from resolverkit import addrinfo, errors, svcb
+from resolverkit import addrinfo, errors, lookup, svcb
 from resolverkit.default import get_default_resolver
 from resolverkit.integrations.eyeballs import ATTEMPT_DELAY
 
@@ -107,7 +107,7 @@ async def _rounds(
         except OSError as failed:
             found = failed
         if asking is not None:
-            late = addrinfo.RESOLUTION_DELAY if isinstance(found, tuple) else None
+            late = lookup.RESOLUTION_DELAY if isinstance(found, tuple) else None
             await asyncio.wait([asking], timeout=late)
             if asking.done():
                 for alternative in asking.result():
