@@ -796,7 +796,8 @@ def test_a_second_live_loop_is_refused():
         done.set()
         thread.join(10)
     assert got.what == "RuntimeError"
-    assert "loop" in str(got.result)
+    assert "in use on another loop" in str(got.result)
+    assert "resolverkit.blocking.Resolver" in str(got.result)
 
 
 def test_closing_and_going_on():

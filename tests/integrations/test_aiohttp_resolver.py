@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from web import HERE, NOBODY, Names, run, web_server
+from web import HERE, NOBODY, Names, lookups, run, web_server
 
 import resolverkit
 from resolverkit.integrations.aiohttp import Resolver
@@ -95,7 +95,9 @@ def test_an_expired_address_that_is_still_the_one_fails_once(names):
                 names.expire()
             await asyncio.sleep(0.05)
 
-    run(main)
+    with lookups() as asked:
+        run(main)
+    assert asked == [False, False, True]
 
 
 def test_a_fresh_address_is_not_asked_for_again(names):

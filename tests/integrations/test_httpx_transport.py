@@ -7,7 +7,7 @@ import ssl
 import time
 
 import pytest
-from web import HERE, NOBODY, Names, run, web_server
+from web import HERE, NOBODY, Names, lookups, run, web_server
 
 import resolverkit
 from resolverkit import blocking
@@ -99,6 +99,7 @@ def test_tls_is_for_the_name(kind, names):
         ca.configure_trust(context)
         url = f"https://web.test:{port}/"
         assert kind(names, verify=context).get(url) == [f"web.test:{port}"]
+    assert web_server.indicated == ["web.test"]  # SNI: RFC 6066 section 3
     with web_server(["other.test"]) as (port, ca):
         context = ssl.create_default_context()
         ca.configure_trust(context)
@@ -123,8 +124,20 @@ def test_an_expired_address_that_does_not_connect_is_asked_for_again(kind, names
 def test_an_expired_address_that_is_still_the_one_fails(kind, names):
     names.address = NOBODY
     url = "http://web.test:1/"
-    results = kind(names).get(url, url, after=names.expire)
+    with lookups() as asked:
+        results = kind(names).get(url, url, after=names.expire)
     assert [type(result) for result in results] == [httpx.ConnectError] * 2
+    assert asked == [False, False, True]
+
+
+@BOTH
+def test_a_fresh_address_is_not_asked_for_again(kind, names):
+    names.address = NOBODY
+    url = "http://web.test:1/"
+    with lookups() as asked:
+        results = kind(names).get(url, url)
+    assert [type(result) for result in results] == [httpx.ConnectError] * 2
+    assert asked == [False, False]
 
 
 @BOTH

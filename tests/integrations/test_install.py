@@ -339,6 +339,39 @@ def test_any_number_of_threads(resolver):
     assert found <= {"127.0.0.1", "127.0.0.2", "127.0.0.3"}
 
 
+def test_100_threads_and_5_loops_at_once(resolver):
+    """Of both kinds of loop: all ask the one background loop, and none waits for it."""
+    loops = [asyncio.new_event_loop] * 3
+    loops += [pytest.importorskip("uvloop").new_event_loop] * 2
+    together = threading.Barrier(len(loops) + 100)
+    names = ["here.test", "alias.test"] * 20
+
+    async def connect():
+        loop = asyncio.get_running_loop()
+        found = await asyncio.gather(
+            *(loop.getaddrinfo(name, 80, type=socket.SOCK_STREAM) for name in names)
+        )
+        return {entries[0][4][0] for entries in found}
+
+    def in_a_loop(factory):
+        together.wait(20)
+        with asyncio.Runner(loop_factory=factory) as runner:
+            return runner.run(connect())
+
+    def in_a_thread(_):
+        together.wait(20)
+        return {socket.gethostbyname(name) for name in names}
+
+    with (
+        resolverkit.install(resolver),
+        ThreadPoolExecutor(len(loops) + 100) as pool,
+    ):
+        work = [pool.submit(in_a_loop, factory) for factory in loops]
+        work += [pool.submit(in_a_thread, number) for number in range(100)]
+        found = [each.result(60) for each in work]
+    assert found == [{"127.0.0.1"}] * (len(loops) + 100)
+
+
 def test_bootstrap_never_goes_through_it(lab, monkeypatch):
     """What runs on the background loop asks the system, or it would ask itself."""
     asked = []

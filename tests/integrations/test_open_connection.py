@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 import trustme
-from web import HERE, NOBODY, Names, run
+from web import HERE, NOBODY, Names, lookups, run
 
 import resolverkit
 from resolverkit.testing import ScriptedUpstream, answer, nodata, nxdomain, silent
@@ -93,6 +93,16 @@ def test_an_expired_address_that_does_not_connect_is_asked_for_again():
     refused, got = connect(names.upstream, times=2, after=move, make=names.options)
     assert isinstance(refused, ConnectionRefusedError)
     assert got == "hello"
+
+
+@pytest.mark.parametrize("expired", [True, False])
+def test_it_is_asked_for_again_once_and_only_if_expired(expired):
+    names = Names(NOBODY)
+    after = names.expire if expired else lambda: None
+    with lookups() as asked:
+        found = connect(names.upstream, times=2, after=after, make=names.options)
+    assert [type(error) for error in found] == [ConnectionRefusedError] * 2
+    assert asked == [False, False, True][: 2 + expired]
 
 
 def test_tls_is_for_the_name():

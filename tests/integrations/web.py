@@ -7,10 +7,11 @@ import http.server
 import ssl
 import threading
 from contextlib import contextmanager
+from unittest import mock
 
 import trustme
 
-from resolverkit import StalePolicy
+from resolverkit import StalePolicy, addrinfo
 from resolverkit.testing import ScriptedUpstream, answer, nodata, nxdomain
 
 HERE, NOBODY = "127.0.0.1", "127.0.0.9"  # where the server is, and where it is not
@@ -34,6 +35,8 @@ def web_server(names=()):
         if names:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             ca.issue_cert(*names).configure_cert(context)
+            indicated = web_server.indicated = []
+            context.sni_callback = lambda _, name, __: indicated.append(name)
             server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -74,3 +77,17 @@ class Names:
 
 def run(main):
     return asyncio.run(main())
+
+
+@contextmanager
+def lookups():
+    """Give a list of what is looked up meanwhile: whether each was to be refreshed."""
+    asked = []
+    real = addrinfo.look_up
+
+    async def look_up(*args, refresh=False):
+        asked.append(refresh)
+        return await real(*args, refresh=refresh)
+
+    with mock.patch.object(addrinfo, "look_up", look_up):
+        yield asked
