@@ -740,19 +740,23 @@ class Resolver(dns.asyncresolver.Resolver):
         self._look_at = system.look_at
         if told is None:
             return
-        servers = system.servers
+        servers, uplinks = system.servers, system.uplinks
         before = {view.tag: view.members for view in Stack.check(self)}
         if not system.take(self, told, lambda: self._check(self)):
             return
         after = {view.tag: view.members for view in Stack.check(self)}
-        self._store.moved({tag for tag in before if before[tag] != after.get(tag)})
+        moved = {tag for tag in before if before[tag] != after.get(tag)}
+        if uplinks != system.uplinks:  # the same address, and others answer there
+            moved |= {tag for tag in before if _name(before[tag], servers)}
+        self._store.moved(moved)
         stack = self._stack
         if stack is not None and stack.loop is asyncio._get_running_loop():
             stack.retire()
             self._stack = Stack(self, stack.loop, self._store, *self._settings)
             self._store.redirect(self._stack.in_place)
-        if servers != system.servers:
-            self._reporter.moved(system.servers, servers)
+        if (servers, uplinks) != (system.servers, system.uplinks):
+            now = system.uplinks or system.servers
+            self._reporter.moved(now, uplinks or servers)
 
     def _inherit(self, other: Resolver) -> None:
         """Go on with the cache and the store of a Resolver that had other options.
@@ -830,6 +834,11 @@ def _sort_out(
     raise ConfigurationError(
         f"upstreams={upstreams!r}: allowed are a list, one Upstream, or a resolv.conf"
     )
+
+
+def _name(members: Iterable[Any], servers: Sequence[str]) -> bool:
+    """Whether one of the members is one of the system's servers."""
+    return any(getattr(member, "address", None) in servers for member in members)
 
 
 def _error_tuple(attempt: Attempt) -> tuple[str, bool, int, str, None]:

@@ -12,6 +12,8 @@ import logging
 import os
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dns.exception
@@ -29,6 +31,11 @@ LOOK_EVERY = 2.0
 LOOK_EVERY_ON_WINDOWS = 30.0
 """There the whole of it is read each time, which takes some ms."""
 
+UPLINKS = Path("/run/systemd/resolve/resolv.conf")
+"""Where systemd-resolved writes which servers it asks: systemd-resolved.service(8)."""
+_RESOLVED = frozenset({"127.0.0.53", "127.0.0.54"})
+"""What resolv.conf names where everybody asks systemd-resolved, on whatever network."""
+
 _OPTIONS = (
     "nameservers", "search", "domain", "ndots", "timeout", "rotate", "edns",
     "ednsflags", "payload",
@@ -45,6 +52,7 @@ class System:
 
     Attributes:
         servers: the addresses of its servers.
+        uplinks: those behind them, where they are systemd-resolved.
         suffixes: its domain and search list.
         look_at: from when on a look at it is due, on the clock of who looks; never
             before it was read, nor where nothing can change.
@@ -52,6 +60,7 @@ class System:
 
     def __init__(self, filename: str | os.PathLike[str] | TextIO) -> None:
         self.servers: list[str] = []
+        self.uplinks: list[str] = []
         self.suffixes: frozenset[dns.name.Name] = frozenset()
         self.look_at = float("inf")
         self._filename = filename
@@ -68,11 +77,14 @@ class System:
         """What differs when the file does; None for one that is not there."""
         if sys.platform == "win32" or hasattr(self._filename, "read"):
             return None
-        try:
-            stat = os.stat(self._filename)  # noqa: PTH116  as it was given
-        except OSError:
-            return None
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
+        stamp = _stamp(self._filename)
+        if stamp is not None and self._is_resolved:
+            return stamp, _stamp(UPLINKS)
+        return stamp
+
+    @property
+    def _is_resolved(self) -> bool:
+        return bool(self.servers) and _RESOLVED.issuperset(self.servers)
 
     def gave(self, options: dns.resolver.BaseResolver) -> None:
         """All these options are as they were read."""
@@ -118,7 +130,7 @@ class System:
         Returns:
             Whether anything has changed.
         """
-        before = dict(self._given), self.servers, self.suffixes
+        before = dict(self._given), self.servers, self.uplinks, self.suffixes
         was: dict[str, Any] = {}
         try:
             for name, (given, copied) in before[0].items():
@@ -132,10 +144,10 @@ class System:
         except ConfigurationError as error:
             for name, value in was.items():
                 setattr(options, name, value)
-            self._given, self.servers, self.suffixes = before
+            self._given, self.servers, self.uplinks, self.suffixes = before
             self._complain(error, self._seen)
             return False
-        return bool(was) or (self.servers, self.suffixes) != before[1:]
+        return bool(was) or (self.servers, self.uplinks, self.suffixes) != before[1:]
 
     def _note(self, options: dns.resolver.BaseResolver, names: Iterable[str]) -> None:
         for name in names:
@@ -145,6 +157,11 @@ class System:
 
     def _read(self, told: dns.resolver.BaseResolver) -> None:
         self.servers = [str(server) for server in told.nameservers]
+        if self._is_resolved:
+            with suppress(dns.exception.DNSException, OSError, ValueError):
+                self.uplinks = [str(server) for server in _read(UPLINKS).nameservers]
+        else:
+            self.uplinks = []
         # But for what dnspython makes of this host's own name.
         host = dns.name.from_text(socket.gethostname())
         own = dns.name.root, dns.name.Name(host[1:])
@@ -157,6 +174,15 @@ class System:
             self._refused = stamp
             where = "the registry" if sys.platform == "win32" else self._filename
             _log.warning("%s: %s; the servers before stay", where, error)
+
+
+def _stamp(path: str | os.PathLike[str] | TextIO) -> object:
+    """What differs when a file does; None for one that is not there."""
+    try:
+        stat = os.stat(path)  # type: ignore[arg-type]  # noqa: PTH116  as it was given
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
 
 
 def _read(filename: str | os.PathLike[str] | TextIO) -> dns.resolver.BaseResolver:

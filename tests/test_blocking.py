@@ -26,6 +26,7 @@ from loopback_lab import lab_in_thread
 import resolverkit
 from resolverkit import Hook, blocking
 from resolverkit.background import background
+from resolverkit.system import LOOK_EVERY
 from resolverkit.testing import Fault, ScriptedUpstream, answer
 
 WWW = "www.example.com"
@@ -204,6 +205,19 @@ def test_the_modules_functions_share_one_resolver(lab, monkeypatch, tmp_path):
         assert str(blocking.canonical_name("alias.example.com"))[:3] == "www"
         with ThreadPoolExecutor(1) as other:
             assert other.submit(blocking.get_default_resolver).result() is default
+
+
+def test_other_servers_of_the_system_are_followed(lab, tmp_path):
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.9\n")  # where nobody answers
+    with blocking.Resolver(filename=conf) as resolver:
+        resolver.port = lab.upstreams[0].port
+        with pytest.raises(dns.resolver.NoNameservers):
+            resolver.resolve(WWW)
+        conf.write_text("nameserver 127.0.0.1\n")
+        time.sleep(LOOK_EVERY)
+        assert resolver.resolve(WWW)[0].address == "192.0.2.1"
+        assert resolver.nameservers == ["127.0.0.1"]
 
 
 def test_an_asyncio_resolver_takes_a_blocking_face(lab):

@@ -420,6 +420,60 @@ def test_a_store_does_not_bring_it_back_as_fresh():
     assert cache.adopt(record, reply, now[0]).expires == 1311
 
 
+# --- systemd-resolved ----------------------------------------------------------------
+
+
+@pytest.fixture
+def resolved(conf, network, monkeypatch, tmp_path):
+    """Where systemd-resolved writes whom it asks; resolv.conf names itself alone."""
+    uplinks = tmp_path / "uplinks"
+    monkeypatch.setattr(system, "UPLINKS", uplinks)
+    conf.write_text("nameserver 127.0.0.53\noptions edns0 trust-ad\n")
+    uplinks.write_text(f"nameserver {HOME}\n")
+    network.scripts["127.0.0.53"] = answer("192.0.2.1", ttl=300)
+    return uplinks
+
+
+def test_the_servers_behind_systemd_resolved_are_followed(conf, network, resolved):
+    async def main():
+        hook = Told()
+        async with configured(conf, hook=hook) as r:
+            found = [(await call(r)).source]
+            await later()
+            await call(r, "other.example.com")
+            found.append((await call(r)).source)
+            network.scripts["127.0.0.53"] = answer("192.0.2.2", ttl=300)
+            resolved.write_text(f"nameserver {OFFICE}\n")
+            await later()
+            await call(r, "third.example.com")
+            got = await call(r)
+            resolved.write_text("")  # about to be written
+            await later()
+            await call(r, "fourth.example.com")
+            found += [got.source, got.what, (await call(r)).source]
+            return found, hook.servers
+
+    found, told = run(main)
+    assert found == ["upstream", "cache", "upstream", "192.0.2.2", "cache"]
+    assert told == [(OFFICE,)]
+
+
+def test_whom_resolved_asks_does_not_matter_to_upstreams_of_ones_own(
+    conf, network, resolved
+):
+    async def main():
+        (own,) = upstreams(answer("192.0.2.77", ttl=300))
+        async with configured(conf, [own]) as r:
+            await call(r)
+            await call(r, "db.internal")
+            resolved.write_text(f"nameserver {OFFICE}\n")
+            await later()
+            await call(r, "other.example.com")
+            return (await call(r)).source, (await call(r, "db.internal")).source
+
+    assert run(main) == ("cache", "upstream")
+
+
 # --- systems -------------------------------------------------------------------------
 
 

@@ -76,7 +76,8 @@ def install(
         does.
 
     Raises:
-        ConfigurationError: the Resolver is in use on another loop.
+        ConfigurationError: the Resolver is in use on another loop; or what the
+            environment says of the one behind `resolverkit.blocking.resolve` is wrong.
     """
     global _active  # noqa: PLW0603
     if resolver is None:
