@@ -11,6 +11,8 @@ import enum
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from resolverkit.server import signature
+
 if TYPE_CHECKING:
     from resolverkit.model import Ede
 
@@ -31,6 +33,7 @@ _NOT_AUTHORITATIVE = 20
 
 _counts = struct.Struct("!HHHH").unpack_from
 _pair = struct.Struct("!HH").unpack_from
+_record = struct.Struct("!HHIH").unpack_from
 _opt = struct.Struct("!HHBBHH")
 
 
@@ -114,35 +117,40 @@ def read_query(data: bytes) -> Query | bytes | None:
         return _refusal(data, NOTIMP)
     try:
         query = _read(data)
-    except (IndexError, struct.error, _Malformed):
+    except (IndexError, ValueError, struct.error):
         return _refusal(data, FORMERR)
     if isinstance(query, Query):
         return _refuse(query) or query
     return query
 
 
-class _Malformed(Exception):
-    """The message breaks a rule of its format."""
-
-
 def _read(data: bytes) -> Query | bytes:
     questions, answers, authorities, additional = _counts(data, 4)
     if questions != 1 or answers or authorities:  # RFC 9619 section 4
-        raise _Malformed
+        raise ValueError
     end = _skip_name(data, 12)
     rdtype, rdclass = _pair(data, end)
     query = Query(data, end + 4, data[12:end].lower(), rdtype, rdclass)
     pos = query.end
-    for _ in range(additional):
-        owner, pos = pos, _skip_name(data, pos)
+    for left in range(additional, 0, -1):
+        owner, pos = _owner(data, pos, query.end)
         kind, size, _, version, flags, length = _opt.unpack_from(data, pos)
         pos += 10 + length
         if pos > len(data):
-            raise _Malformed
+            raise ValueError
+        if kind == signature.TYPE:
+            if left > 1 or pos != len(data):  # the last (RFC 8945 section 5.1)
+                raise ValueError
+            _, rdclass, ttl, _ = _record(data, pos - length - 10)
+            told = signature.unknown_key(owner, rdclass, ttl, data[pos - length : pos])
+            return _refusal(
+                data, signature.NOTAUTH, data[12 : query.end], edns=query.edns,
+                do=query.do, tsig=told,
+            )  # fmt: skip
         if kind != _OPT:
             continue
-        if data[owner] or query.edns:  # RFC 6891 section 6.1.1: one, at the root
-            raise _Malformed
+        if owner != b"\0" or query.edns:  # RFC 6891 section 6.1.1: one, at the root
+            raise ValueError
         if version:
             return _refusal(data, BADVERS, data[12 : query.end], edns=True)
         options = _options(data, pos - length, pos)
@@ -155,20 +163,45 @@ def _read(data: bytes) -> Query | bytes:
             keepalive=_KEEPALIVE in options,
         )
     if pos != len(data):
-        raise _Malformed
+        raise ValueError
     return query._replace(plain=False) if additional > query.edns else query
 
 
 def _skip_name(data: bytes, pos: int) -> int:
-    """The end of a name; queries have no pointers, for there is nothing before it."""
+    """The end of the question's name, which has nothing before it to point to."""
     start = pos
     while length := data[pos]:
         if length > 63:
-            raise _Malformed
+            raise ValueError
         pos += 1 + length
     if pos - start >= 255:
-        raise _Malformed
+        raise ValueError
     return pos + 1
+
+
+def _owner(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
+    """The owner of a record, and where it ends; it may point into the question.
+
+    Args:
+        data: the message.
+        pos: where the owner begins.
+        end: where the question section ends.
+    """
+    start = pos
+    while 0 < (length := data[pos]) < 64:
+        pos += 1 + length
+    if not length:
+        name = data[start : pos + 1]
+        if len(name) > 255:
+            raise ValueError
+        return name, pos + 1
+    target = (length << 8 | data[pos + 1]) - 0xC000
+    label = 12
+    while label < target and label < end:
+        label += 1 + data[label]
+    if label != target or label > end - 5:
+        raise ValueError
+    return data[start:pos] + data[target : end - 4], pos + 2
 
 
 def _options(data: bytes, pos: int, end: int) -> frozenset[int]:
@@ -179,7 +212,7 @@ def _options(data: bytes, pos: int, end: int) -> frozenset[int]:
         codes.add(code)
         pos += 4 + length
     if pos != end:
-        raise _Malformed
+        raise ValueError
     return frozenset(codes)
 
 
@@ -217,12 +250,13 @@ def _refusal(
     edns: bool = False,
     do: bool = False,
     ede: Ede | None = None,
+    tsig: bytes = b"",
 ) -> bytes:
     """A reply without records. Opcode, RD and CD are the query's (RFC 1035, 4035)."""
     flags = bytes((0x80 | data[2] & 0x79, 0x80 | data[3] & 0x10 | rcode & 15))
-    counts = struct.pack("!HHHH", bool(asked), 0, 0, edns)
+    counts = struct.pack("!HHHH", bool(asked), 0, 0, edns + bool(tsig))
     tail = opt(rcode, do=do, options=ede_option(ede) if ede else b"") if edns else b""
-    return data[:2] + flags + counts + asked + tail
+    return data[:2] + flags + counts + asked + tail + tsig
 
 
 def opt(rcode: int, *, do: bool, options: bytes) -> bytes:

@@ -23,10 +23,11 @@ class Served:
         arguments: of the command.
         environment: variables besides.
         prefix: a program that starts it, and its arguments.
+        limit: seconds after which it is killed.
         options: of Popen.
     """
 
-    def __init__(self, *arguments, environment=None, prefix=(), **options):
+    def __init__(self, *arguments, environment=None, prefix=(), limit=LIMIT, **options):
         self.process = subprocess.Popen(
             [*prefix, *SERVE, *map(str, arguments)],
             stdout=subprocess.PIPE,
@@ -39,7 +40,7 @@ class Served:
         self._heard = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self._limit = threading.Timer(LIMIT, self.process.kill)
+        self._limit = threading.Timer(limit, self.process.kill)
         self._limit.start()
 
     def __enter__(self):

@@ -108,9 +108,12 @@ class Stream:
         self.writer.write(data)
 
     async def receive(self):
+        return dns.message.from_wire(await self.receive_wire())
+
+    async def receive_wire(self):
         async with asyncio.timeout(LIMIT):
             size = int.from_bytes(await self.reader.readexactly(2), "big")
-            return dns.message.from_wire(await self.reader.readexactly(size))
+            return await self.reader.readexactly(size)
 
     async def ended(self):
         """Whether the server has closed it."""

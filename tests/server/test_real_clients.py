@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import re
 import socket
 import subprocess
 import sys
-import time
-from collections import Counter
 
 import dns.flags
 import dns.message
@@ -19,10 +16,6 @@ import dns.rcode
 import pytest
 from asking import query
 from served import LIMIT, Served
-from serving import client
-
-from resolverkit import Hook, Resolver
-from resolverkit.server import Server
 
 pytestmark = pytest.mark.servers
 WWW, TARGET = "www.facebook.com", "star-mini.c10r.facebook.com."
@@ -210,87 +203,6 @@ def test_replies_are_those_of_unbound(served, lab, options):
             assert said(ours) == said(theirs)
             least = min((r.ttl for r in ours.answer), default=0)
             assert least <= max((r.ttl for r in theirs.answer), default=0) + 1
-
-
-# --- the outage ----------------------------------------------------------------------
-
-
-class Failures(Hook):
-    """Counts flights that failed, by name."""
-
-    def __init__(self):
-        self.count = Counter()
-
-    def failed(self, question, path):
-        self.count[str(question)] += 1
-
-
-class Load:
-    """Queries at a steady rate over UDP, and what became of them."""
-
-    def __init__(self, sock, names):
-        self.sock, self.names = sock, names
-        self.pending = {}
-        self.took = []
-        self.bad = []
-        self.sent = 0
-
-    async def run(self, rate, seconds):
-        loop = asyncio.get_running_loop()
-        loop.add_reader(self.sock, self._read)
-        began = loop.time()
-        while (now := loop.time()) < began + seconds:
-            while self.sent < (now - began) * rate:
-                name = self.names[self.sent % len(self.names)]
-                self.sock.send(query(name, ident=self.sent & 0xFFFF).to_wire())
-                self.pending[self.sent & 0xFFFF] = now
-                self.sent += 1
-            await asyncio.sleep(0.005)
-        until = loop.time() + LIMIT
-        while self.pending and loop.time() < until:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-        loop.remove_reader(self.sock)
-
-    def _read(self):
-        reply = dns.message.from_wire(self.sock.recv(4096))
-        self.took.append(time.monotonic() - self.pending.pop(reply.id))
-        if reply.rcode() or not reply.answer:
-            self.bad.append(reply)
-
-
-def test_warm_names_outlive_an_authority_that_was_stopped(lab):
-    """nsd SIGSTOPped under 300 queries/s for 20 s: no name that was known fails."""
-    names = [f"n{i}.names.example" for i in range(50)]
-    upstreams = [lab.vantages[name].udp_url for name in ("unbound", "bind")]
-    failures = Failures()
-
-    async def main():
-        async with (
-            Resolver(upstreams, configure=False, hook=failures) as resolver,
-            Server(resolver, ["127.0.0.1:0"]) as server,
-        ):
-            with client(server) as sock:
-                before = Load(sock, names)
-                await before.run(300, 1)
-                assert not before.bad
-                lab.authority.stop()
-                load = Load(sock, names)
-                await load.run(300, 20)
-            assert (load.bad, len(load.pending)) == ([], 0)
-            assert load.sent >= 5000
-            assert server.stats.stale > 1000
-            assert set(failures.count.values()) == {
-                1
-            }  # once in 30 s (RFC 8767 section 5)
-            assert len(resolver._store._flights) <= len(names)
-            return sorted(load.took)
-
-    try:
-        took = asyncio.run(main())
-    finally:
-        lab.settle()
-    assert took[len(took) * 99 // 100] < 5  # 2 s, the first time that a name is late
-    assert took[len(took) // 2] < 0.2  # some ms
 
 
 def test_it_is_reachable_by_ipv6(lab):

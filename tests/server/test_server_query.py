@@ -7,12 +7,15 @@ import struct
 import dns.edns
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rcode
 import dns.rdataclass
 import dns.rdatatype
+import dns.tsig
+import dns.tsigkeyring
 import pytest
-from asking import query
+from asking import WWW, query
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +24,7 @@ from resolverkit.server.query import Over, Query, read_query
 NAME = b"\3www\7example\3com\0"
 A = NAME + b"\0\1\0\1"
 OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
+TSIG = b"\3key\0\0\xfa\0\xff" + bytes(4) + b"\0\x15\3mac\0" + bytes(16)
 
 
 def raw(body=A, *, flags=0x0100, counts=(1, 0, 0, 0), ident=0x1234):
@@ -31,7 +35,7 @@ def refusal(data):
     """The reply that refuses a message, parsed."""
     read = read_query(data)
     assert isinstance(read, bytes)
-    return dns.message.from_wire(read)
+    return dns.message.from_wire(read, keyring=False)
 
 
 def rcode(data):
@@ -161,13 +165,96 @@ def test_a_refusal_without_opt_for_a_query_without():
     assert refusal(query(rdtype="AXFR", edns=False).to_wire()).edns == -1
 
 
+# --- signatures ----------------------------------------------------------------------
+
+SECRET = "c2VjcmV0IHNlY3JldCBzZWNyZXQgc2VjcmV0IQ=="
+
+
+def signed(name=WWW, key="key.example.net.", **options):
+    message = query(name, **options)
+    message.use_tsig(dns.tsigkeyring.from_text({key: SECRET}))
+    return message
+
+
+def body_of(message):
+    """What follows the header of a signed query, without its TSIG, and that."""
+    wire = message.to_wire()
+    unsigned = dns.message.from_wire(wire, keyring=False)
+    unsigned.tsig = None
+    end = len(unsigned.to_wire())
+    return wire[12:end], wire[end:]
+
+
+@pytest.mark.parametrize("edns", [0, False])
+def test_a_signed_query_is_told_that_its_key_is_not_known(edns):
+    """RFC 8945 section 5.2.1: NOTAUTH, BADKEY, and the reply is not signed."""
+    message = signed(edns=edns)
+    read = read_query(message.to_wire())
+    reply = dns.message.from_wire(read, keyring=False)
+    assert dns.rcode.to_text(reply.rcode()) == "NOTAUTH"
+    assert (reply.question, reply.edns) == (
+        message.question,
+        -1 if edns is False else 0,
+    )
+    ours, theirs = reply.tsig[0], message.tsig[0]
+    assert reply.tsig.name == message.tsig.name
+    assert (ours.error, ours.mac, ours.other) == (dns.rcode.BADKEY, b"", b"")
+    assert ours.original_id == message.id
+    assert (ours.algorithm, ours.time_signed, ours.fudge) == (
+        theirs.algorithm, theirs.time_signed, theirs.fudge,
+    )  # fmt: skip
+    with pytest.raises(dns.tsig.PeerBadKey):  # what a client makes of it
+        dns.message.from_wire(read, keyring=message.keyring, request_mac=message.mac)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "key"),
+    [(b"\xc0\x0c", WWW), (b"\3key\xc0\x10", f"key.{WWW[4:]}"), (b"\xc0\x1c", ".")],
+)
+def test_the_name_of_a_key_may_point_into_the_question(pointer, key):
+    body, tsig = body_of(signed(key="key.", edns=False))
+    data = raw(body + pointer + tsig[5:], counts=(1, 0, 0, 1))
+    reply = dns.message.from_wire(read_query(data), keyring=False)
+    assert reply.tsig.name == dns.name.from_text(key)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tsig: tsig + tsig,
+        lambda tsig: tsig + OPT,
+        lambda tsig: tsig[:-1],
+        lambda tsig: tsig + b"\0",
+        lambda tsig: b"\xc0\x0d" + tsig[5:],  # into the midst of a label
+        lambda tsig: b"\xc0\x00" + tsig[5:],  # the header
+        lambda tsig: b"\xc0\x1d" + tsig[5:],  # behind the question's name
+        lambda tsig: b"\x80\x0c" + tsig[5:],
+        lambda tsig: tsig[:7] + b"\0\1" + tsig[9:],  # class IN
+        lambda tsig: tsig[:9] + b"\0\0\0\1" + tsig[13:],  # a TTL
+        lambda tsig: tsig[:-6] + b"\0\0\0\0\0\1",  # other data that is not there
+    ],
+)
+def test_a_signature_that_is_none_is_malformed(change):
+    """RFC 8945 sections 4.2 and 5.1."""
+    body, tsig = body_of(signed(key="key.", edns=False))
+    data = body + change(tsig)
+    for count in (1, 2):
+        assert rcode(raw(data, counts=(1, 0, 0, count))) == "FORMERR"
+
+
+def test_nothing_is_said_to_follow_a_signature():
+    body, tsig = body_of(signed(edns=False))
+    assert rcode(raw(body + tsig, counts=(1, 0, 0, 1))) == "NOTAUTH"
+    assert rcode(raw(body + tsig, counts=(1, 0, 0, 2))) == "FORMERR"
+
+
 # --- any bytes -----------------------------------------------------------------------
 
 
 def check_any(data):
     read = read_query(data)
     if isinstance(read, bytes):
-        reply = dns.message.from_wire(read)
+        reply = dns.message.from_wire(read, keyring=False)
         assert (reply.id, reply.flags & dns.flags.QR) == (
             int.from_bytes(data[:2], "big"), dns.flags.QR,
         )  # fmt: skip
@@ -194,7 +281,16 @@ def test_any_bytes_are_a_query_a_refusal_or_silence(data):
     counts=st.tuples(*[st.integers(0, 2)] * 4),
     body=st.lists(
         st.sampled_from(
-            [A, OPT, NAME, b"\0", b"\xc0\x0c", OPT[:-2] + b"\0\4\0\x0c\0\0"]
+            [
+                A,
+                OPT,
+                NAME,
+                b"\0",
+                b"\xc0\x0c",
+                OPT[:-2] + b"\0\4\0\x0c\0\0",
+                TSIG,
+                b"\xc0\x10" + TSIG[5:],
+            ]
         )
         | st.binary(max_size=12),
         max_size=4,
