@@ -154,7 +154,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self._settings = (strategy, on_block, dict(routes or {}))
         self._look_at = float("inf")  # at what the system says of its servers
         self._check: Callable[[Resolver], object] = Stack.check
-        self._own: frozenset[tuple[str, int]] = frozenset()  # where a Server has it
+        self._is_own: Callable[[str, int], bool] = _never  # where a Server has it
         specs, filename = _sort_out(upstreams, filename)
         self._configure(specs, configure, filename)
 
@@ -719,16 +719,16 @@ class Resolver(dns.asyncresolver.Resolver):
         return stack
 
     def _serve_at(
-        self, own: Iterable[tuple[str, int]], check: Callable[[Resolver], object]
+        self, is_own: Callable[[str, int], bool], check: Callable[[Resolver], object]
     ) -> None:
         """A Server answers for it there, which is no upstream of its own.
 
         Args:
-            own: address and port.
+            is_own: whether it is at an address and port.
             check: raises ConfigurationError where an upstream is that Server, as one
                 that the system names later may be.
         """
-        self._own, self._check = frozenset(own), check
+        self._is_own, self._check = is_own, check
         stack, self._stack = self._stack, None
         if stack is not None:
             stack.retire()
@@ -839,6 +839,11 @@ def _sort_out(
 def _name(members: Iterable[Any], servers: Sequence[str]) -> bool:
     """Whether one of the members is one of the system's servers."""
     return any(getattr(member, "address", None) in servers for member in members)
+
+
+def _never(host: str, port: int) -> bool:
+    """Nobody serves it."""
+    return False
 
 
 def _error_tuple(attempt: Attempt) -> tuple[str, bool, int, str, None]:

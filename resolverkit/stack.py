@@ -131,7 +131,7 @@ class Stack:
                 m
                 for m in understand([config.SYSTEM])
                 if not (
-                    isinstance(m, UpstreamURL) and (m.address, m.port) in options._own
+                    isinstance(m, UpstreamURL) and options._is_own(m.address, m.port)
                 )
             ]
         if everybody_is_private:

@@ -9,6 +9,8 @@ import socket
 from typing import NamedTuple
 
 from resolverkit.errors import ConfigurationError
+from resolverkit.server import everywhere
+from resolverkit.server.everywhere import is_here
 from resolverkit.server.tcp import BACKLOG
 
 PORT, TLS_PORT = 53, 853
@@ -36,6 +38,19 @@ class Address(NamedTuple):
         return ipaddress.ip_address(self.host.partition("%")[0]).is_loopback
 
     @property
+    def everywhere(self) -> bool:
+        """Whether it stands for all addresses of its family."""
+        return ipaddress.ip_address(self.host.partition("%")[0]).is_unspecified
+
+    def covers(self, host: str, port: int) -> bool:
+        """Whether what is sent there would come here."""
+        if (host, port) == self:
+            return True
+        if not self.everywhere or port != self.port or not host:
+            return False
+        return (":" in host) == (":" in self.host) and is_here(host)
+
+    @property
     def family(self) -> socket.AddressFamily:
         """Of its sockets."""
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -45,7 +60,8 @@ def parse(text: str, port: int = PORT) -> Address:
     """An address with or without a port: ``127.0.0.1:5353``, ``[::1]``.
 
     Raises:
-        ConfigurationError: it is none, or stands for all addresses.
+        ConfigurationError: it is none; or it stands for all addresses, and this system
+            does not tell which of them was asked.
     """
     host, given = text, ""
     if text.startswith("["):
@@ -62,13 +78,13 @@ def parse(text: str, port: int = PORT) -> Address:
         raise ConfigurationError(
             f"listen {text!r}: allowed are 127.0.0.1, 127.0.0.1:5353, [::1]:5353"
         )
-    if address.is_unspecified:
-        # A datagram's reply has to leave from the address that the query came to.
+    found = Address(host, number)
+    if found.everywhere and not everywhere.possible(found.family):
         raise ConfigurationError(
             f"listen {text!r}: name the addresses one by one, as a reply has to come "
-            "from the address that was asked"
+            "from the address that was asked, which this system does not tell"
         )
-    return Address(host, number)
+    return found
 
 
 class Sockets(NamedTuple):

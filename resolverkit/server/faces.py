@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Self
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.server import addresses
-from resolverkit.transports.url import UpstreamURL
+from resolverkit.server.guard import check_reach, check_upstreams
 
 if TYPE_CHECKING:
     from resolverkit.resolver import Resolver
-    from resolverkit.server.addresses import Address
     from resolverkit.server.http import HttpFace
     from resolverkit.server.settings import Settings
     from resolverkit.server.stub import Server
@@ -91,17 +90,7 @@ class Faces:
 
     def check_upstreams(self, resolver: Resolver) -> None:
         """Raise ConfigurationError where an upstream is one of these listeners."""
-        own = {
-            (face.address.host, face.address.port) for face in self._dns if face.address
-        }
-        stack = resolver._bind(None)
-        views = [stack._default, stack._private, *(view for _, view in stack._routes)]
-        for member in (member for view in views for member in view.members):
-            if isinstance(member, UpstreamURL) and (member.address, member.port) in own:
-                raise ConfigurationError(
-                    f"upstream {member.text!r} is this server itself; name others in "
-                    "its place (--upstream)"
-                )
+        check_upstreams(resolver, [face.address for face in self._dns if face.address])
 
 
 def check(settings: Settings) -> None:
@@ -116,14 +105,4 @@ def check(settings: Settings) -> None:
             f"workers={settings.workers}: http and listen_https allow 1, for what they "
             "show and share is one process's"
         )
-    for address in wanted:
-        guard(address, allowed=bool(settings.allow))
-
-
-def guard(address: Address, *, allowed: bool) -> None:
-    """Raise ConfigurationError where others can reach it, and nobody may ask."""
-    if not address.loopback and not allowed:
-        raise ConfigurationError(
-            f"'{address}': others than this machine can reach it; say who may ask, "
-            "with allow=['192.168.0.0/16'] (--allow NETWORK)"
-        )
+    check_reach(wanted, settings.allow)

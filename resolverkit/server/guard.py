@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resolverkit.server.addresses import Address
 
 
-def check_reach(addresses: Iterable[Address], allow: Sequence[str]) -> None:
+def check_reach(addresses: Iterable[Address], allow: Sequence[object]) -> None:
     """Raise ConfigurationError where others could ask, and nobody is allowed to.
 
     RFC 5358: an open resolver is a weapon against third parties.
@@ -23,18 +23,18 @@ def check_reach(addresses: Iterable[Address], allow: Sequence[str]) -> None:
     for address in addresses:
         if not address.loopback and not allow:
             raise ConfigurationError(
-                f"listen '{address}': others than this machine can reach it; say "
+                f"'{address}': others than this machine can reach it; say "
                 "who may ask, with allow=['192.168.0.0/16'] (--allow NETWORK)"
             )
 
 
 def check_upstreams(resolver: Resolver, bound: Iterable[Address]) -> None:
     """Raise ConfigurationError where an upstream is at one of these addresses."""
-    own = {(address.host, address.port) for address in bound}
+    own = list(bound)
     for view in Stack.check(resolver):
         for member in view.members:
             name, where = _identify(member)
-            if where in own:
+            if any(address.covers(*where) for address in own):
                 raise ConfigurationError(
                     f"upstream {name!r} is this server itself; name others in its "
                     "place (--upstream)"

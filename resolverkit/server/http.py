@@ -22,7 +22,8 @@ from resolverkit.errors import ConfigurationError
 from resolverkit.server import addresses, doh
 from resolverkit.server.access import _LOOPBACK as LOOPBACK
 from resolverkit.server.explain import explain
-from resolverkit.server.faces import HTTP_PORT, HTTPS_PORT, guard
+from resolverkit.server.faces import HTTP_PORT, HTTPS_PORT
+from resolverkit.server.guard import check_reach
 from resolverkit.server.http2 import Http2, Response
 from resolverkit.server.http_listener import MAX_CONNECTIONS, HttpListener
 from resolverkit.server.page import page
@@ -112,7 +113,7 @@ class HttpFace:
             OSError: the address is taken, or is not of this machine.
         """
         address = addresses.parse(listen, HTTP_PORT if tls_cert is None else HTTPS_PORT)
-        guard(address, allowed=self.server._access.allowed != LOOPBACK)
+        check_reach([address], self.server._access.allowed[len(LOOPBACK) :])
         if tls_cert is not None:
             self._certificate = (tls_cert, tls_key)
             self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -200,7 +201,7 @@ class HttpFace:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         assert self._listener is not None
-        if self._context is None and not self._is_us(request.headers.get("Host", "")):
+        if self._context is None and not _is_us(request):
             # Over TLS the certificate has told whom the client means.
             raise web.HTTPMisdirectedRequest(text="this host is not served here\n")
         navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"
@@ -210,25 +211,6 @@ class HttpFace:
             raise web.HTTPForbidden(text="not for other sites\n")
         with self._listener.at_work(request.protocol):
             return await handler(request)
-
-    def _is_us(self, host: str) -> bool:
-        """Whether a Host header means this server, by an address that it has.
-
-        Ports may differ, for they may be forwarded (``ssh -L``).
-        """
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name.rstrip(".") == "localhost":
-            return True
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        assert self.address is not None
-        own = ipaddress.ip_address(self.address.host.partition("%")[0])
-        return address.is_loopback or address == own
 
     # --- DNS over HTTPS --------------------------------------------------------------
 
@@ -306,6 +288,27 @@ class HttpFace:
             return _json(await explain(self.server.resolver, name, rdtype))
         except ConfigurationError as error:
             return _json({"error": str(error)}, 400)
+
+
+def _is_us(request: web.Request) -> bool:
+    """Whether a request's Host means this server, by the address that it came to.
+
+    Ports may differ, for they may be forwarded (``ssh -L``).
+    """
+    try:
+        name = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
+    except ValueError:
+        return False
+    if name.rstrip(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    if address.is_loopback or request.transport is None:
+        return address.is_loopback
+    own = request.transport.get_extra_info("sockname")[0]
+    return address == ipaddress.ip_address(own.partition("%")[0])
 
 
 async def _finish(_: web.Request, response: web.StreamResponse) -> None:

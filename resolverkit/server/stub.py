@@ -268,10 +268,13 @@ class Server:
         """Raise ConfigurationError where an upstream is this server."""
         check_upstreams(resolver, [each.address for each in self._bound])
 
+    def _is_own(self, host: str, port: int) -> bool:
+        """Whether what is sent there would come here."""
+        return any(each.address.covers(host, port) for each in self._bound)
+
     def _take(self, resolver: Resolver) -> None:
         """Raise ConfigurationError for a Resolver that cannot answer here."""
-        own = [(each.address.host, each.address.port) for each in self._bound]
-        resolver._serve_at(own, self.check_upstreams)
+        resolver._serve_at(self._is_own, self.check_upstreams)
         self.check_upstreams(resolver)
 
     # --- for other ways to ask -------------------------------------------------------

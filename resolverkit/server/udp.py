@@ -7,6 +7,7 @@ off in portions between two drains: however many misses come, hits are answered 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import time
 from collections import deque
@@ -16,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 from resolverkit.server import batch
 from resolverkit.server.access import Ruling
 from resolverkit.server.batch import SLOT, SLOTS, Batch
+from resolverkit.server.everywhere import Everywhere
 from resolverkit.server.query import Over
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from resolverkit.server.access import Access
     from resolverkit.server.responder import Responder
 
@@ -35,8 +39,8 @@ RECEIVE_BUFFER = 4 << 20
 class UdpListener:
     """One bound datagram socket.
 
-    Replies leave from the address that the query came to, since each socket is bound
-    to one.
+    Replies leave from the address that the query came to: the one that the socket is
+    bound to, or, if that is all of them, the one that came along.
 
     Args:
         sock: the socket, which belongs to the listener from now on.
@@ -56,7 +60,10 @@ class UdpListener:
         self.access = access
         self._responder = responder
         self._stats = responder.stats
-        self._own = own
+        self._own: Container[Any] = own
+        self._face: socket.socket | Everywhere = sock
+        if ipaddress.ip_address(sock.getsockname()[0]).is_unspecified:
+            self._face = self._own = Everywhere(sock)
         self._queue: deque[tuple[bytes, Any]] = deque(maxlen=QUEUE)
         self._working: asyncio.Handle | None = None
         self._transport: asyncio.DatagramTransport | None = None
@@ -97,7 +104,7 @@ class UdpListener:
         return not self._queue
 
     def _drain(self) -> None:
-        receive, send = self.socket.recvfrom, self.socket.sendto
+        receive, send = self._face.recvfrom, self._face.sendto
         fast = self._responder.fast(Over.UDP)
         fast.check()
         reply_to, access, queue = fast.reply, self.access, self._queue
@@ -204,7 +211,7 @@ class UdpListener:
             if self._transport is not None:
                 self._transport.sendto(reply, client)
             else:
-                self.socket.sendto(reply, client)
+                self._face.sendto(reply, client)
         except OSError:  # no room, closed by now, or an address that nothing can reach
             self._stats.unsent += 1
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import re
 import sys
+from types import SimpleNamespace
 
 import dns.message
 import pytest
@@ -14,7 +15,7 @@ from facing import DATA, LIMIT, Faced
 
 from resolverkit import Resolver
 from resolverkit.errors import ConfigurationError
-from resolverkit.server import Server, doh
+from resolverkit.server import Server, doh, http
 from resolverkit.server.http import HttpFace
 from resolverkit.server.http_listener import HttpListener
 from resolverkit.testing import ScriptedUpstream, answer, nxdomain, servfail
@@ -168,6 +169,21 @@ async def test_only_its_own_names_are_served(stub):
             assert b"upstreams" not in body
 
 
+def test_of_all_addresses_that_counts_which_was_asked():
+    """A face at 0.0.0.0 is meant by the address that a connection came to."""
+
+    def request(host, own="192.168.1.2"):
+        transport = SimpleNamespace(get_extra_info=lambda _: (own, 8053))
+        return SimpleNamespace(headers={"Host": host}, transport=transport)
+
+    assert http._is_us(request("192.168.1.2:8053"))
+    assert not http._is_us(request("192.168.1.3:8053"))
+    assert http._is_us(request("[fe80::1]", "fe80::1%eth0"))
+    gone = request("192.168.1.2")
+    gone.transport = None
+    assert not http._is_us(gone)
+
+
 @faced()
 async def test_other_sites_can_neither_ask_nor_read(stub):
     """Fetch Metadata: what a browser says of who asks; and no CORS."""
@@ -191,7 +207,7 @@ def test_others_need_to_be_allowed():
             face = HttpFace(Server(resolver))
             with pytest.raises(ConfigurationError, match="say who may ask"):
                 await face.start("192.0.2.1:0")
-            with pytest.raises(ConfigurationError, match="name the addresses"):
+            with pytest.raises(ConfigurationError, match="say who may ask"):
                 await face.start("0.0.0.0:0")
             with pytest.raises(ConfigurationError, match="tls_cert='/nowhere'"):
                 await face.start("127.0.0.1:0", tls_cert="/nowhere")
