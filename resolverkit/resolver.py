@@ -841,7 +841,7 @@ def _name(members: Iterable[Any], servers: Sequence[str]) -> bool:
     return any(getattr(member, "address", None) in servers for member in members)
 
 
-def _never(host: str, port: int) -> bool:
+def _never(_host: str, _port: int) -> bool:
     """Nobody serves it."""
     return False
 

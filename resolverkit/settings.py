@@ -10,16 +10,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import tomllib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.memory import MAX_BYTES
 from resolverkit.policy import StalePolicy
+from resolverkit.settings_file import SettingsFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,6 +62,8 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check(field.name, getattr(self, field.name), str(field.type))
+        if self.upstreams is not None and not self.upstreams:
+            raise ConfigurationError("upstreams=[]: name at least one")
 
     @classmethod
     def load(
@@ -81,40 +82,41 @@ class Settings:
                 that cannot be used.
         """
         given = {k: v for k, v in (options or {}).items() if v not in (None, [], ())}
-        told: dict[str, Any] = {}
-        sources = []
-        variable = os.environ.get(FILE, "")
-        if file is not None:
-            told = cls._read(str(file))
-        elif variable:
-            sources = [f"{FILE}={variable}"]
-            with _blaming(sources[0]):
-                told = cls._read(variable)
-                cls(**told)
+        variable = "" if file is not None else os.environ.get(FILE, "")
+        sources = [f"{FILE}={variable}"] if variable else []
+        path = variable if file is None else file
+        with _blaming("".join(sources)):
+            told = SettingsFile(path) if path else None
+            values = {} if told is None else cls._for_us(told)
         upstreams = [
             text for text in _BETWEEN.split(os.environ.get(UPSTREAMS, "")) if text
         ]
-        explicit = given if file is None else {**told, **given}
+        explicit = given if file is None else {**values, **given}
         if upstreams and "upstreams" not in explicit:
-            told["upstreams"] = upstreams
+            values["upstreams"] = upstreams
             sources.append(UPSTREAMS)
-        return cls(**(told | given), source=", ".join(sources))
+        with _blaming(", ".join(sources)):
+            try:
+                found = cls(**(values | given))
+                found.check()
+            except ConfigurationError as error:
+                if told is None:
+                    raise
+                elsewhere = {*given, *(["upstreams"] if UPSTREAMS in sources else [])}
+                raise told.place(error, elsewhere) from None
+        return dataclasses.replace(found, source=", ".join(sources))
 
     @classmethod
-    def _read(cls, file: str) -> dict[str, Any]:
+    def _for_us(cls, told: SettingsFile) -> dict[str, Any]:
         """What a file says, as far as it is for this class."""
-        try:
-            told = tomllib.loads(Path(file).read_text("utf-8"))
-        except OSError as error:
-            raise ConfigurationError(f"{file}: {error.strerror}") from None
-        except ValueError as error:
-            raise ConfigurationError(f"{file}: {error}") from None
         known = [f.name for f in dataclasses.fields(cls) if f.name != "source"]
-        for name in told:
+        for name in told.values:
             if name not in known and name not in FOR_SERVE:
-                allowed = ", ".join(known)
-                raise ConfigurationError(f"{file}: {name}: allowed are {allowed}")
-        return {name: value for name, value in told.items() if name in known}
+                raise told.place(f"{name}: allowed are {', '.join(known)}")
+        return {name: value for name, value in told.values.items() if name in known}
+
+    def check(self) -> None:
+        """Raise ConfigurationError where nothing can be made from them."""
 
     def make(self, face: Callable[..., _T], **options: Any) -> _T:
         """The Resolver that they describe.
@@ -161,32 +163,52 @@ def _blaming(source: str) -> Iterator[None]:
 
 
 def _policy(table: Mapping[str, Any]) -> StalePolicy:
-    try:
-        return StalePolicy(**table)
-    except TypeError:
-        allowed = ", ".join(f.name for f in dataclasses.fields(StalePolicy))
-        raise ConfigurationError(
-            f"stale={table!r}: allowed are true, false, and a table of {allowed}"
-        ) from None
+    for name, value in table.items():
+        try:
+            StalePolicy(**{name: value})
+        except TypeError:
+            allowed = ", ".join(f.name for f in dataclasses.fields(StalePolicy))
+            raise ConfigurationError(
+                f"{name}={value!r}: allowed in stale are {allowed}; on_denial is a "
+                "string, the others are numbers"
+            ) from None
+    return StalePolicy(**table)
+
+
+_WORDS = {
+    "Sequence[str]": "a list of strings",
+    "Sequence[str] | None": "a list of strings",
+    "str": "a string",
+    "str | None": "a string",
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "bool | Mapping[str, Any]": "true, false or a table",
+    "Mapping[str, Sequence[str]]": "a table of lists of strings",
+}
+"""What a value of a type is called in TOML."""
 
 
 def _check(name: str, value: Any, kind: str) -> None:
     """Raise ConfigurationError for a value of another type than TOML should have."""
-    strings = isinstance(value, (list, tuple)) and all(
-        isinstance(each, str) for each in value
-    )
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     right = {
-        "Sequence[str]": strings,
-        "Sequence[str] | None": value is None or strings,
+        "Sequence[str]": _is_strings(value),
+        "Sequence[str] | None": value is None or _is_strings(value),
         "str": isinstance(value, str),
         "str | None": value is None or isinstance(value, str),
         "bool": isinstance(value, bool),
         "int": number and isinstance(value, int),
         "float": number,
         "bool | Mapping[str, Any]": isinstance(value, (bool, dict)),
-        "Mapping[str, Sequence[str]]": isinstance(value, dict),
+        "Mapping[str, Sequence[str]]": isinstance(value, dict)
+        and all(_is_strings(each) for each in value.values()),
     }[kind]
     if not right:
-        wanted = "a list of strings" if kind.startswith("Sequence[str]") else kind
-        raise ConfigurationError(f"{name}={value!r}: allowed is {wanted}")
+        raise ConfigurationError(f"{name}={value!r}: allowed is {_WORDS[kind]}")
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and all(
+        isinstance(each, str) for each in value
+    )

@@ -6,6 +6,7 @@ import copy
 import logging
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
+import dns.exception
 import dns.message
 import dns.nameserver
 
@@ -148,7 +149,12 @@ class Stack:
                 raise ConfigurationError(
                     f"routes[{zone!r}] needs at least one upstream"
                 )
-            name = wire.text_to_wire(zone)
+            try:
+                name = wire.text_to_wire(zone)
+            except (dns.exception.DNSException, ValueError) as error:
+                raise ConfigurationError(
+                    f"routes[{zone!r}]: allowed are names such as corp.example: {error}"
+                ) from None
             members = understand(specs)
             self._check_operators(members)
             self._routes.append((name, View(b"route" + name, members)))

@@ -41,6 +41,7 @@ TIERS = (
         "resolver",
         "system",
         "settings",
+        "settings_file",
         "addrinfo",
         "interfaces",
         "lookup",
@@ -189,7 +190,7 @@ def test_a_resolver_loads_what_every_question_needs():
     parts = {
         "answer", "cache", "cacheview", "config", "deadlines", "errors", "hooks",
         "memory", "model", "policy", "presets", "record", "resolver", "special",
-        "stack", "transports", "transports.url", "upstream", "wire",
+        "stack", "system", "transports", "transports.url", "upstream", "wire",
     }  # fmt: skip
     assert ours(found) == parts  # groups and transports come with the first question
 

@@ -145,10 +145,10 @@ def test_a_mistake_in_the_upstreams_is_told(monkeypatch, face, text, says):
     [
         ("upstream = []", "upstream: allowed are upstreams, ca, strategy"),
         ("strategy = 'hedgehog'", "allowed are 'hedge'"),
-        ("strategy = 1", "strategy=1: allowed is str"),
+        ("strategy = 1", "strategy=1: allowed is a string"),
         ("upstreams = 'quad9'", "allowed is a list of strings"),
         ("upstreams = ['nonsense']", "'nonsense': allowed are"),
-        ("[stale]\nmax = 1", "a table of max_stale"),
+        ("[stale]\nmax = 1", "max=1: allowed in stale are max_stale"),
         ("[stale]\nmax_stale = -1", "max_stale"),
         ("cache_size = -1", "allowed are bytes >= 0"),
         ("store = 'mysql://'", "allowed are sqlite:///path"),

@@ -68,8 +68,7 @@ def check(file: str) -> int:
         The exit status.
     """
     try:
-        settings = Settings.load(file, {})
-        settings.server(settings.resolver())
+        Settings.load(file, {})
     except (ConfigurationError, dns.resolver.NoResolverConfiguration) as error:
         return _complain(error, USAGE)
     print(f"{file}: can be used")
@@ -86,7 +85,6 @@ def _share(settings: Settings, read: Any, inherited: list[Sockets] | None) -> in
     """Serve with several processes."""
     if not hasattr(os, "fork"):
         raise ConfigurationError("workers: this system cannot fork; allowed is 1")
-    settings.server(settings.resolver())  # what is wrong is told here, and once
     shared = [inherited] * settings.workers if inherited else _bind(settings)
     parent = os.getpid()
 

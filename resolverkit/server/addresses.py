@@ -16,6 +16,7 @@ from resolverkit.server.tcp import BACKLOG
 PORT, TLS_PORT = 53, 853
 """Default ports (RFC 1035 section 4.2, RFC 7858 section 3.1)."""
 _PORT_TRIES = 20  # for one that is free for UDP and TCP
+_PRIVILEGED = 1024
 _FIRST = 3  # descriptor that systemd hands over (sd_listen_fds(3))
 
 
@@ -76,12 +77,12 @@ def parse(text: str, port: int = PORT) -> Address:
         address, number = None, -1
     if address is None or not 0 <= number <= 65_535:
         raise ConfigurationError(
-            f"listen {text!r}: allowed are 127.0.0.1, 127.0.0.1:5353, [::1]:5353"
+            f"address {text!r}: allowed are 127.0.0.1, 127.0.0.1:5353, [::1]:5353"
         )
     found = Address(host, number)
     if found.everywhere and not everywhere.possible(found.family):
         raise ConfigurationError(
-            f"listen {text!r}: name the addresses one by one, as a reply has to come "
+            f"address {text!r}: name the addresses one by one, as a reply has to come "
             "from the address that was asked, which this system does not tell"
         )
     return found
@@ -140,9 +141,13 @@ def _bound(address: Address, kind: socket.SocketKind, *, shared: bool) -> socket
         sock.bind((address.host, address.port))
     except OSError as error:
         sock.close()
-        raise OSError(
-            error.errno, f"cannot listen at {address}: {error.strerror}"
-        ) from None
+        text = f"cannot listen at {address}: {error.strerror}"
+        if isinstance(error, PermissionError) and address.port < _PRIVILEGED:
+            text += (
+                f"; ports below {_PRIVILEGED} need CAP_NET_BIND_SERVICE or a socket of "
+                f"systemd, others none, such as {address._replace(port=5353)}"
+            )
+        raise OSError(error.errno, text) from None
     return sock
 
 

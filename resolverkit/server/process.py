@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit.errors import ConfigurationError
@@ -15,12 +16,14 @@ from resolverkit.server.notify import notify, reloading
 from resolverkit.server.watch import Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from typing import Any
 
     from resolverkit.server.addresses import Sockets
     from resolverkit.server.settings import Settings
     from resolverkit.server.stub import Server
+
+_RELOAD = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
 _log = logging.getLogger("resolverkit.server")
 
@@ -59,38 +62,23 @@ class Process:
             OSError: an address is taken.
         """
         self._end = asyncio.Event()
-        resolver = self._settings.resolver(self._watch)
-        try:
-            server = self._settings.server(resolver, self._sockets)
-            async with server, Faces(self._settings, server, self._watch) as faces:
-                with self._signals(server, faces):
-                    self._ready(server, faces)
-                    await self._end.wait()
-                    notify("STOPPING=1")
-                    await server.drain()
-            resolver = server.resolver
-        finally:
-            await resolver.aclose()
-
-    @contextlib.contextmanager
-    def _signals(self, server: Server, faces: Faces) -> Any:
-        """Handle signals meanwhile."""
-        loop = asyncio.get_running_loop()
-        reload = getattr(signal, "SIGHUP", None)
-        handled = [signal.SIGTERM, signal.SIGINT]
-        try:
-            for number in handled:
-                loop.add_signal_handler(number, self._end.set)
-            if reload is not None:
-                loop.add_signal_handler(reload, self.reload, server, faces)
-                handled.append(reload)
-        except NotImplementedError:  # Windows: Ctrl-C ends the loop
-            handled = []
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
+        # From the beginning until all is written: who is told twice, as by Ctrl-C and
+        # by a parent, leaves nothing behind.
+        _hold_reloads(True)
+        with _handling(self._end.set, signal.SIGTERM, signal.SIGINT):
+            resolver = self._settings.resolver(self._watch)
+            try:
+                server = self._settings.server(resolver, self._sockets)
+                async with server, Faces(self._settings, server, self._watch) as faces:
+                    reload = partial(self.reload, server, faces)
+                    with _reloading(reload):
+                        self._ready(server, faces)
+                        await self._end.wait()
+                        notify("STOPPING=1")
+                        await server.drain()
+                resolver = server.resolver
+            finally:
+                await resolver.aclose()
 
     def reload(self, server: Server, faces: Faces) -> None:
         """Take in the settings as they are now; if they are wrong, go on as before."""
@@ -114,6 +102,39 @@ class Process:
         else:
             _log.info("reloaded")
         notify("READY=1")
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[], object], *numbers: int) -> Iterator[None]:
+    """Have the loop call this at signals; on Windows Ctrl-C ends the loop by itself."""
+    loop = asyncio.get_running_loop()
+    handled = []
+    with contextlib.suppress(NotImplementedError):
+        for number in numbers:
+            loop.add_signal_handler(number, handler)
+            handled.append(number)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
+
+
+@contextlib.contextmanager
+def _reloading(handler: Callable[[], object]) -> Iterator[None]:
+    """Heed SIGHUP; before and after it is held, for it would be the end."""
+    with _handling(handler, *_RELOAD):
+        _hold_reloads(False)
+        try:
+            yield
+        finally:
+            _hold_reloads(True)
+
+
+def _hold_reloads(held: bool) -> None:
+    if _RELOAD:
+        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, _RELOAD)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

@@ -64,7 +64,13 @@ class Settings(settings.Settings):
         for name in ("max_in_flight", "max_connections"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name}: allowed are numbers from 1")
+        if not (self.listen or self.listen_tls or self.listen_https):
+            raise ConfigurationError("listen=[]: name at least one address")
         faces.check(self)
+
+    def check(self) -> None:
+        """Raise ConfigurationError where no Server can be made from them."""
+        self.server(self.resolver())
 
     def resolver(self, hook: Hook | None = None) -> Resolver:
         """The Resolver that they describe.

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from resolverkit.server.notify import notify, reloading
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -49,7 +51,7 @@ class Workers:
         """
         for number in _FORWARDED:
             signal.signal(number, self._end)
-        signal.signal(signal.SIGHUP, self._pass_on)
+        signal.signal(signal.SIGHUP, self._reload)
         for i in range(self._count):
             self._start(i)
         while self._pids:
@@ -80,7 +82,8 @@ class Workers:
         try:
             for number in held:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
+            # SIGHUP stays held until the work heeds it: it would be the end.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _FORWARDED)
             self._work(i)
             status = 0
         except SystemExit as end:
@@ -94,6 +97,11 @@ class Workers:
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._ending = True
         self._pass_on(signal.SIGTERM, frame)
+
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        reloading()
+        self._pass_on(number, frame)
+        notify("READY=1")  # queries are answered all the while
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         for pid in list(self._pids):

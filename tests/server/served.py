@@ -93,13 +93,18 @@ class Served:
         return self.process.returncode
 
 
-def refused(*arguments, **environment):
-    """Run a command that must fail at once: its status and what it complains of."""
-    done = subprocess.run(
-        [*SERVE, *map(str, arguments)],
+def run(*arguments, prefix=(), **environment):
+    """Run a command that must end at once."""
+    return subprocess.run(
+        [*prefix, *SERVE, *map(str, arguments)],
         capture_output=True, text=True, timeout=LIMIT, check=False,
         env=ENVIRONMENT | environment,
     )  # fmt: skip
+
+
+def refused(*arguments, **environment):
+    """Run a command that must fail at once: its status and what it complains of."""
+    done = run(*arguments, **environment)
     assert "Traceback" not in done.stderr
     assert not done.stdout
     return done.returncode, done.stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import dns.message
@@ -16,47 +16,11 @@ import dns.query
 import dns.rcode
 import pytest
 from asking import ede, query
-from served import ENVIRONMENT, LIMIT, Served, refused, wait_for
+from authority import Authority
+from served import ENVIRONMENT, LIMIT, Served, refused, run, wait_for
 
 WWW = "www.example.com"
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-
-
-class Authority:
-    """An upstream in a thread that answers anything with its own address."""
-
-    def __init__(self, address="192.0.2.1"):
-        self.address = address
-        self.count = 0
-        self.gate = threading.Event()
-        self.gate.set()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self.url = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self):
-        while True:
-            data, client = self._socket.recvfrom(4096)
-            if not data:
-                return
-            self.count += 1
-            self.gate.wait(LIMIT)
-            asked = dns.message.from_wire(data)
-            reply = dns.message.make_response(asked)
-            name = asked.question[0].name
-            reply.answer.append(dns.rrset.from_text(name, 300, "IN", "A", self.address))
-            self._socket.sendto(reply.to_wire(), client)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.gate.set()
-        self._socket.sendto(b"", self._socket.getsockname())
-        self._thread.join()
-        self._socket.close()
 
 
 @pytest.fixture
@@ -107,6 +71,35 @@ def test_it_answers_what_is_under_way_and_ends(authority, number):
             authority.gate.set()
             assert address(dns.message.from_wire(sock.recv(4096))) == "192.0.2.1"
         assert served.end(None) == 0  # it was told to
+
+
+@posix
+@pytest.mark.parametrize("workers", [1, 3])
+def test_ctrl_c_leaves_nothing(authority, tmp_path, workers):
+    """A terminal tells all of a group at once; what was learnt is kept, though."""
+    store = f"sqlite://{tmp_path}/dns.db"
+    options = ["--workers", workers, "--store", store]
+    with serve(authority, *options, start_new_session=True) as served:
+        group = served.process.pid
+        assert address(ask(served.port)) == "192.0.2.1"
+        for _ in range(2):
+            os.killpg(group, signal.SIGINT)
+        assert served.end(None) == 0
+        assert not [line for line in served.lines if "Traceback" in line]
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", served.port))  # nobody is there any more
+    with serve(Dead(), "--store", store) as again:
+        assert address(ask(again.port)) == "192.0.2.1"
+
+
+@posix
+def test_who_is_told_while_it_begins_ends(authority, tmp_path):
+    with serve(authority) as served:
+        served.tell(signal.SIGTERM)
+        served.tell(signal.SIGTERM)
+        assert served.end(None) == 0
 
 
 @posix
@@ -228,19 +221,28 @@ def test_sockets_may_be_handed_over(authority, workers):
 
 
 @posix
-def test_systemd_is_told_of_its_state(authority, tmp_path):
-    """sd_notify(3)."""
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_is_told_of_its_state(authority, tmp_path, workers):
+    """sd_notify(3), by the one process that systemd listens to."""
     path = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(path)
         sock.settimeout(LIMIT)
-        with serve(authority, environment={"NOTIFY_SOCKET": path}) as served:
+        told = {"NOTIFY_SOCKET": path}
+        with serve(authority, "--workers", workers, environment=told) as served:
             assert sock.recv(4096) == b"READY=1"
+            wait_for(
+                lambda: len(children(served.process.pid)) == workers * (workers > 1)
+            )
             served.tell(signal.SIGHUP)
             assert sock.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert sock.recv(4096) == b"READY=1"
-            served.end()
+            served.logged("message=.reloaded", workers)
+            assert served.end() == 0
             assert sock.recv(4096) == b"STOPPING=1"
+            sock.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                sock.recv(4096)
 
 
 # --- loops ---------------------------------------------------------------------------
@@ -359,28 +361,27 @@ def test_a_file_can_be_checked(tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("line", "told"),
-    [
-        ("upstream = ['quad9']", "allowed are upstreams"),
-        ("upstreams = 'quad9'", "list of strings"),
-        ("listen = [53]", "list of strings"),
-        ("explain = 1", "bool"),
-        ("workers = '2'", "int"),
-        ("stale = {for = 1}", "max_stale"),
-        ("stale = {max_stale = -1}", "max_stale"),
-        ("routes = {'corp.example' = []}", "corp.example"),
-        ("max_in_flight = 0", "max_in_flight"),
-        ("= 1", "line 1"),
-    ],
-)
-def test_what_is_wrong_in_a_file_is_told(tmp_path, line, told):
+def test_what_is_wrong_in_a_file_is_told(tmp_path):
     file = tmp_path / "stub.toml"
-    file.write_text(line)
-    done = check(file)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
+    file.write_text("workers = 1\nexplain = 1\n")
+    for done in (check(file), run("--config", file)):
+        assert (done.returncode, done.stdout) == (2, "")
+        expected = f"resolverkit: {file}, line 2: explain=1: allowed is true or false\n"
+        assert done.stderr == expected
+
+
+def test_a_port_that_is_not_for_everybody_is_told():
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip("needs root and setpriv(1), to do without a capability")
+    done = run(
+        "--listen", "127.0.0.1:88", "-u", "192.0.2.1",
+        prefix=[setpriv, "--bounding-set=-net_bind_service"],
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "cannot listen at 127.0.0.1:88: Permission denied" in done.stderr
+    assert "CAP_NET_BIND_SERVICE" in done.stderr
+    assert "127.0.0.1:5353" in done.stderr
 
 
 def test_options_take_precedence(authority, tmp_path):

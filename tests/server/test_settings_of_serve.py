@@ -1,0 +1,67 @@
+"""Files of `resolverkit serve`: what is wrong in them, and where."""
+
+from __future__ import annotations
+
+import pytest
+
+from resolverkit.errors import ConfigurationError
+from resolverkit.server.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("upstream = ['quad9']", 1, "upstream: allowed are upstreams"),
+        ("upstreams = 'quad9'", 1, "upstreams='quad9': allowed is a list of strings"),
+        ("upstreams = [\n 'quad9',\n 'ftp://x']", 3, "upstream 'ftp://x': allowed"),
+        ("upstreams = []", 1, "at least one"),
+        ("listen = [53]", 1, "list of strings"),
+        ("listen = []", 1, "at least one"),
+        ("# listen = ['x']\nlisten = ['x']", 2, "address 'x': allowed are 127.0.0.1"),
+        ("http = 'nowhere'", 1, "address 'nowhere'"),
+        ("listen = ['192.0.2.1']", 1, "say who may ask"),
+        ("explain = 1", 1, "true or false"),
+        ("workers = '2'", 1, "a whole number"),
+        ("workers = 2\nhttp = '127.0.0.1:0'", 1, "http and listen_https allow 1"),
+        ("stale = {for = 1}", 1, "for=1: allowed in stale are max_stale"),
+        ("[stale]\nttl = 30\nmax_stale = 'x'", 3, "max_stale='x': allowed in stale"),
+        ("[stale]\nttl = 30\nmax_stale = -1", 3, "max_stale=-1: allowed are 0 to"),
+        ("stale = 'yes'", 1, "true, false or a table"),
+        ("routes = {'corp.example' = []}", 1, "corp.example"),
+        ("[routes]\n'corp.example' = '10.0.0.1'", 2, "table of lists of strings"),
+        ("[routes]\n'a..b' = ['10.0.0.1']", 2, "routes['a..b']: allowed are names"),
+        ("max_in_flight = 0", 1, "max_in_flight"),
+        ("ca = '/nowhere'\nupstreams = ['tls://192.0.2.1']", 1, "ca=/nowhere"),
+        ("\n= 1", 2, "Invalid statement"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told(tmp_path, text, line, told):
+    file = tmp_path / "stub.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(file, {})
+    complaint = str(error.value)
+    assert told in complaint
+    assert f"line {line}" in complaint
+    assert complaint.startswith(str(file))
+
+
+def test_a_mistake_in_an_option_is_not_told_of_the_file(tmp_path):
+    file = tmp_path / "stub.toml"
+    file.write_text('strategy = "race"\n')
+    with pytest.raises(ConfigurationError, match="strategy='hope'") as error:
+        Settings.load(file, {"strategy": "hope"})
+    assert "line" not in str(error.value)
+
+
+def test_options_take_precedence_over_what_is_wrong(tmp_path):
+    file = tmp_path / "stub.toml"
+    file.write_text('strategy = "hope"\nworkers = 2\n')
+    settings = Settings.load(file, {"strategy": "race", "listen": [], "http": None})
+    assert (settings.strategy, settings.workers) == ("race", 2)
+    assert settings.listen == ("127.0.0.1:53",)
+
+
+def test_a_file_that_is_not_there_is_told():
+    with pytest.raises(ConfigurationError, match=r"/nowhere\.toml: No such file"):
+        Settings.load("/nowhere.toml", {})
