@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 MAX_QUERIES = 100
 """Queries of one connection that may wait; then it is not read any more."""
+TURN = 8
+"""Queries of one connection that are answered before others have their turn."""
 PATIENCE = 10.0
 """Seconds for the rest of a query, for replies to be read, and for TLS to begin."""
 
@@ -28,6 +30,7 @@ class Connection(asyncio.Protocol):
         self._buffer = bytearray()
         self._waiting = 0
         self._blocked = False  # the client does not read
+        self._queued = False  # there is more to answer, once it is its turn
         self._ending = False  # it has said all, or we have heard enough
         self._since = self._loop.time()  # of the last octet that came, or went
 
@@ -46,7 +49,8 @@ class Connection(asyncio.Protocol):
     @property
     def busy(self) -> bool:
         """Whether replies are still to come, or to be read."""
-        return bool(self._waiting or self._transport.get_write_buffer_size())
+        unread = self._transport.get_write_buffer_size()
+        return bool(self._waiting or self._queued or unread)
 
     def overdue(self, now: float) -> bool:
         """Whether it has used up the time that it has."""
@@ -80,6 +84,7 @@ class Connection(asyncio.Protocol):
 
     def _read(self) -> None:
         buffer = self._buffer
+        left, more = TURN, False
         while len(buffer) >= 2 and not self._blocked and self._waiting < MAX_QUERIES:
             size = buffer[0] << 8 | buffer[1]
             if size < 12:  # no reply could be told to belong to it
@@ -87,11 +92,24 @@ class Connection(asyncio.Protocol):
                 return
             if len(buffer) < 2 + size:
                 break
+            if not left:
+                more = True
+                break
+            left -= 1
             message = bytes(buffer[2 : 2 + size])
             del buffer[: 2 + size]
             self._since = self._loop.time()
             self._ask(message)
+        self._queued = more
+        if more:
+            self._listener.put_off(self)
         self._steer()
+
+    def take_turn(self) -> None:
+        """Answer what has come already, as much as is answered in one turn."""
+        if not self._transport.is_closing():
+            self._read()
+            self._close_if_done()
 
     def _ask(self, message: bytes) -> None:
         responder = self._listener.responder
@@ -123,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._close_if_done()
 
     def _go_on(self) -> None:
-        if not self._transport.is_closing():
+        if not self._queued and not self._transport.is_closing():
             self._read()
 
     def pause_writing(self) -> None:
@@ -142,7 +160,7 @@ class Connection(asyncio.Protocol):
         """Read no more than can be answered."""
         if self._transport.is_closing() or self._ending:
             return
-        if self._blocked or self._waiting >= MAX_QUERIES:
+        if self._blocked or self._queued or self._waiting >= MAX_QUERIES:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -155,7 +173,7 @@ class Connection(asyncio.Protocol):
         self._close_if_done()
 
     def _close_if_done(self) -> None:
-        if self._ending and not self._waiting:
+        if self._ending and not self._waiting and not self._queued:
             self._transport.close()
 
     def drop(self) -> None:

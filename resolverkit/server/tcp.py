@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 1000
 """Connections of one listener; each is a descriptor and some 3 kB."""
+PORTION = 0.002
+"""Seconds of work on queries that are there, between two looks at what is new."""
 BACKLOG = 1024
 """Connections that the system keeps until they are accepted."""
 
@@ -64,6 +68,8 @@ class TcpListener:
         self._context = context
         self._max = max_connections
         self._joining: dict[asyncio.Task[None], socket.socket] = {}
+        self._queue: deque[Connection] = deque()  # that have more to be answered
+        self._working: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._acceptor: asyncio.Task[None] | None = None
         sock.setblocking(False)
@@ -94,8 +100,10 @@ class TcpListener:
     async def aclose(self) -> None:
         """Break off every connection, and let go of the socket."""
         self.pause()
-        if self._timer is not None:
-            self._timer.cancel()
+        for handle in (self._timer, self._working):
+            if handle is not None:
+                handle.cancel()
+        self._queue.clear()
         for connection in list(self.connections):
             connection.abort()
         tasks = [*self._joining]
@@ -108,6 +116,24 @@ class TcpListener:
         await asyncio.gather(*tasks, return_exceptions=True)
         self.socket.close()
         await asyncio.sleep(0)  # transports close their sockets in a callback
+
+    # --- taking turns ----------------------------------------------------------------
+
+    def put_off(self, connection: Connection) -> None:
+        """Have it go on when others, and datagrams, have had their turn."""
+        self._queue.append(connection)
+        if self._working is None:
+            self._working = self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        self._working = None
+        until = time.perf_counter() + PORTION
+        while self._queue:
+            self._queue.popleft().take_turn()
+            if time.perf_counter() > until:
+                break
+        if self._queue and self._working is None:
+            self._working = self._loop.call_soon(self._work)
 
     # --- accepting -------------------------------------------------------------------
 

@@ -153,7 +153,7 @@ def suffer(lab: Lab, rate: float, seconds: float) -> Outage:
         warm = Load(served.port, NAMES)
         asyncio.run(warm.run(rate, 1))
         assert not warm.failed
-        before, since = len(served.lines), _cpu(served)
+        before, since = len(served.lines), cpu(served)
         lab.authority.stop()
         try:
             load = Load(served.port, NAMES)
@@ -164,7 +164,7 @@ def suffer(lab: Lab, rate: float, seconds: float) -> Outage:
                     flights[found[1]].append(_time(line))
         finally:
             lab.settle()
-        return Outage(load, flights, _cpu(served) - since, seconds)
+        return Outage(load, flights, cpu(served) - since, seconds)
 
 
 def _drops(*ports: int) -> int:
@@ -177,7 +177,7 @@ def _drops(*ports: int) -> int:
     return drops
 
 
-def _cpu(served: Served) -> float:
+def cpu(served: Served) -> float:
     stat = Path(f"/proc/{served.process.pid}/stat").read_text("ascii")
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import resource
 import socket
@@ -201,6 +202,46 @@ async def test_no_more_queries_of_one_connection_wait_than_may(monkeypatch):
             assert server._responder.in_flight <= 10
             gated.open()
         assert len({(await stream.receive()).id for _ in messages}) == 45
+
+
+@in_loop
+async def test_who_asks_much_at_once_does_not_keep_others_waiting(monkeypatch):
+    """Queries of one connection are answered a few at a time, and all in the end."""
+    monkeypatch.setattr(tcp, "PORTION", 0)
+    async with serving() as server:
+        with client(server) as sock:
+            await warm(sock, WWW)
+            async with await Stream.open(server.addresses[0]) as stream:
+                stream.send(*[query(WWW)] * 4000)
+                while not server.stats.tcp:  # noqa: ASYNC110 - at the very first
+                    await asyncio.sleep(0)
+                await exchange(sock, query(WWW))
+                assert server.stats.tcp < 2000
+                stream.writer.write_eof()  # what was asked before is still answered
+                for _ in range(4000):
+                    assert (await stream.receive_wire())[7] == 1
+                assert await stream.ended()
+
+
+@in_loop
+async def test_what_waits_for_its_turn_is_answered_before_the_end(monkeypatch):
+    monkeypatch.setattr(tcp, "PORTION", 0)
+    async with serving() as server:
+        with client(server) as sock:
+            await warm(sock, WWW)
+        async with await Stream.open(server.addresses[0]) as stream:
+            stream.send(*[query(WWW)] * 400)
+            while not server.stats.tcp:  # noqa: ASYNC110 - at the very first
+                await asyncio.sleep(0)
+            before = server.stats.tcp
+            drained = asyncio.ensure_future(server.drain())
+            count = 0
+            with contextlib.suppress(asyncio.IncompleteReadError):
+                while True:
+                    assert (await stream.receive_wire())[7] == 1
+                    count += 1
+            await drained
+            assert before < count == server.stats.tcp == 400
 
 
 @in_loop
