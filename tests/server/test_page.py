@@ -247,6 +247,118 @@ def test_text_can_be_read_and_fits_a_phone(chromium, tmp_path, scheme):
     asyncio.run(main())
 
 
+def test_a_screen_reader_is_told_what_is_seen_and_what_changes(chromium):
+    """WCAG 2.2: 1.3.1 (structure), 4.1.2 (names and roles), 4.1.3 (status messages)."""
+
+    async def main():
+        alpha, beta = two()
+        async with shown(chromium, alpha, beta, strategy="failover") as (
+            faced,
+            browser,
+        ):
+            page = browser.page
+            await page.evaluate(HEAR)
+            await faced.ask()
+            await browser.until("#summary", "Upstreams answer")
+            for upstream in (alpha, beta):
+                upstream.play(servfail())
+            faced.clock.ahead += 600
+            await faced.ask()
+            await browser.until("#old", WWW)
+            tree = await page.locator("body").aria_snapshot()
+            for part in (
+                'heading "resolverkit" [level=1]',
+                'heading "Upstreams" [level=2]',
+                'table "Upstreams"',
+                'columnheader "State"',
+                'rowheader "udp://192.0.2.1 (Alpha)"',
+                'img "Answers of the last hour: upstream 1,',
+                'table "Names on old data"',
+                f'rowheader "{WWW}"',
+                f'button "{WWW}"',
+                'textbox "Name"',
+                'combobox "Type"',
+                'button "Explain"',
+            ):
+                assert part in tree, (part, tree)
+            assert await page.evaluate("document.documentElement.lang") == "en"
+            assert "on old data" in await page.title()
+            await browser.until("#news", "1 name on old data")
+            heard = await page.evaluate("heard_by_ear")
+            polls = Polls(faced)
+            async with asyncio.timeout(LIMIT):
+                while polls.count < 4:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert await page.evaluate("heard_by_ear") == heard  # nothing has changed
+            assert 1 <= len(heard) <= 3, heard
+
+    asyncio.run(main())
+
+
+def test_a_keyboard_reaches_everything_and_focus_is_seen_and_stays(chromium):
+    """WCAG 2.2: 2.1.1 (keyboard), 2.4.7 (focus visible), 2.5.8 (targets of 24 px)."""
+
+    async def main():
+        alpha, beta = two()
+        async with shown(chromium, alpha, beta, strategy="failover") as (
+            faced,
+            browser,
+        ):
+            page = browser.page
+            for i in range(3):
+                await faced.ask(query(f"n{i}.example.com"))
+            for upstream in (alpha, beta):
+                upstream.play(servfail())
+            faced.clock.ahead += 600
+            for i in range(3):
+                await faced.ask(query(f"n{i}.example.com"))
+            await browser.until("#old", "n0.example.com.", "n2.example.com.")
+            wanted = await page.evaluate(OPERABLE)
+            assert len(wanted) >= 7  # a summary, three names, two fields and a button
+            reached = []
+            for _ in range(30):
+                await page.keyboard.press("Tab")
+                focus = await page.evaluate(FOCUS)
+                if focus is None:  # out of the page, at its end
+                    break
+                reached.append(focus)
+            assert [
+                each["what"] for each in reached if each["what"] in wanted
+            ] == wanted
+            for each in reached:
+                assert each["outline"] >= 2, each
+            small = [e for e in reached if e["what"] in wanted and e["height"] < 24]
+            assert small == []
+
+            name = page.get_by_role("button", name="n1.example.com.")
+            await name.focus()
+            polls = Polls(faced)
+            async with asyncio.timeout(LIMIT):
+                while polls.count < 3:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            assert (await page.evaluate(FOCUS))["what"] == "BUTTON n1.example.com."
+            await page.keyboard.press("Enter")
+            await browser.until("#verdict", "n1.example.com. A: NOERROR; stale")
+
+    asyncio.run(main())
+
+
+HEAR = """() => {
+window.heard_by_ear = [];
+const news = document.getElementById("news");
+new MutationObserver(() => heard_by_ear.push(news.textContent))
+  .observe(news, {childList: true, characterData: true, subtree: true});
+}"""
+OPERABLE = """() => [...document.querySelectorAll("input, select, button, summary, a")]
+  .filter((n) => n.checkVisibility())
+  .map((n) => `${n.tagName} ${n.id || n.innerText}`)"""
+FOCUS = """() => {
+const node = document.activeElement;
+if (!node || node === document.body) return null;
+const style = getComputedStyle(node), box = node.getBoundingClientRect();
+return {what: `${node.tagName} ${node.id || node.innerText}`, height: box.height,
+  outline: style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth)};
+}"""
 CONTRAST = """() => {
 const parse = (text) => text.match(/[\\d.]+/g).map(Number);
 const light = (text) => parse(text).slice(0, 3).map((c) => c / 255)
