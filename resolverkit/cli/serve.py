@@ -13,6 +13,7 @@ import dns.resolver
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.server import addresses
+from resolverkit.server.faces import HTTPS_PORT
 from resolverkit.server.notify import notify
 from resolverkit.server.process import Process, run
 from resolverkit.server.settings import Settings
@@ -85,24 +86,26 @@ def _share(settings: Settings, read: Any, inherited: list[Sockets] | None) -> in
     """Serve with several processes."""
     if not hasattr(os, "fork"):
         raise ConfigurationError("workers: this system cannot fork; allowed is 1")
-    shared = [inherited] * settings.workers if inherited else _bind(settings)
+    shared = _bind(settings, inherited)
     parent = os.getpid()
 
     def work(number: int) -> None:
         _die_with(parent)
         os.environ.pop("NOTIFY_SOCKET", None)  # the parent speaks for all
         for other, sockets in enumerate(shared):
-            if other != number and not inherited:
+            if other != number:
                 for each in sockets:
-                    each.close()
+                    if each not in shared[number]:
+                        each.close()
         try:
             run(Process(settings, read, shared[number], _hush).run())
         except ConfigurationError as error:
             sys.exit(_complain(error, USAGE))
 
     _print_ready(
-        [str(each.address) for each in shared[0] if not each.tls],
-        [str(each.address) for each in shared[0] if each.tls],
+        [str(s.address) for s in shared[0] if not s.tls and not s.https],
+        [str(s.address) for s in shared[0] if s.tls],
+        [str(s.address) for s in shared[0] if s.https],
     )
     notify("READY=1")
     try:
@@ -113,18 +116,29 @@ def _share(settings: Settings, read: Any, inherited: list[Sockets] | None) -> in
             each.close()
 
 
-def _bind(settings: Settings) -> list[list[Sockets]]:
-    """For each worker sockets of its own at the same addresses."""
-    wanted = [(addresses.parse(text), False) for text in settings.listen]
-    wanted += [
-        (addresses.parse(text, addresses.TLS_PORT), True)
-        for text in settings.listen_tls
-    ]
-    first = [addresses.bind(a, tls=tls, shared=True) for a, tls in wanted]
-    return [first] + [
-        [addresses.bind(s.address, tls=s.tls, shared=True) for s in first]
+def _bind(settings: Settings, inherited: list[Sockets] | None) -> list[list[Sockets]]:
+    """For each worker sockets of its own at the same addresses.
+
+    Those that systemd has handed over, in place of some, are one for all.
+    """
+    given = inherited or []
+    wanted: list[tuple[addresses.Address, dict[str, bool]]] = []
+    if not given:
+        wanted += [(addresses.parse(text), {}) for text in settings.listen]
+        for text in settings.listen_tls:
+            wanted.append((addresses.parse(text, addresses.TLS_PORT), {"tls": True}))
+    if not any(each.https for each in given):
+        for text in settings.listen_https:
+            wanted.append((addresses.parse(text, HTTPS_PORT), {"https": True}))
+    first = [addresses.bind(where, **kind, shared=True) for where, kind in wanted]
+    others = [
+        [
+            addresses.bind(s.address, tls=s.tls, https=s.https, shared=True)
+            for s in first
+        ]
         for _ in range(settings.workers - 1)
     ]
+    return [given + own for own in (first, *others)]
 
 
 def _die_with(parent: int) -> None:

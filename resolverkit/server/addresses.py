@@ -89,12 +89,18 @@ def parse(text: str, port: int = PORT) -> Address:
 
 
 class Sockets(NamedTuple):
-    """A pair at one address: for datagrams (where that is not TLS) and connections."""
+    """A pair at one address: for datagrams and connections, or for these alone.
+
+    Attributes:
+        tls: for DNS over TLS.
+        https: for DNS over HTTPS.
+    """
 
     address: Address
     udp: socket.socket | None
     tcp: socket.socket | None
     tls: bool = False
+    https: bool = False
 
     def close(self) -> None:
         """Let go of both."""
@@ -103,12 +109,15 @@ class Sockets(NamedTuple):
                 sock.close()
 
 
-def bind(address: Address, *, tls: bool = False, shared: bool = False) -> Sockets:
+def bind(
+    address: Address, *, tls: bool = False, https: bool = False, shared: bool = False
+) -> Sockets:
     """Sockets at an address; port 0 takes one that is free for both.
 
     Args:
         address: where.
-        tls: for connections alone.
+        tls: for connections alone, over TLS.
+        https: likewise, for HTTP.
         shared: other processes will listen there as well.
 
     Raises:
@@ -119,13 +128,14 @@ def bind(address: Address, *, tls: bool = False, shared: bool = False) -> Socket
         actual = Address(address.host, tcp.getsockname()[1])
         try:
             tcp.listen(BACKLOG)
-            udp = None if tls else _bound(actual, socket.SOCK_DGRAM, shared=shared)
+            streams = tls or https
+            udp = None if streams else _bound(actual, socket.SOCK_DGRAM, shared=shared)
         except OSError:
             tcp.close()
             if address.port or attempt == _PORT_TRIES:
                 raise
         else:
-            return Sockets(actual, udp, tcp, tls)
+            return Sockets(actual, udp, tcp, tls, https)
     raise AssertionError
 
 
@@ -154,8 +164,9 @@ def _bound(address: Address, kind: socket.SocketKind, *, shared: bool) -> socket
 def inherited(environ: dict[str, str] | os._Environ[str]) -> list[Sockets]:
     """The sockets that systemd has opened for this process (sd_listen_fds(3)).
 
-    One that is named ``tls`` (``FileDescriptorName=``) is for DNS over TLS. Variables
-    that tell of them are taken out of `environ`.
+    One that is named ``tls`` (``FileDescriptorName=``) is for DNS over TLS, and one
+    that is named ``https`` for DNS over HTTPS. Variables that tell of them are taken
+    out of `environ`.
 
     Raises:
         ConfigurationError: one of them is no socket that DNS comes over.
@@ -181,7 +192,7 @@ def _adopt(descriptor: int, name: str) -> Sockets:
     address = parse(_written(sock.getsockname()))
     if sock.type == socket.SOCK_DGRAM:
         return Sockets(address, sock, None)
-    return Sockets(address, None, sock, tls=name == "tls")
+    return Sockets(address, None, sock, tls=name == "tls", https=name == "https")
 
 
 def _written(name: tuple[str, int]) -> str:

@@ -9,7 +9,10 @@ from resolverkit.server import addresses
 from resolverkit.server.guard import check_reach, check_upstreams
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from resolverkit.resolver import Resolver
+    from resolverkit.server.addresses import Sockets
     from resolverkit.server.http import HttpFace
     from resolverkit.server.settings import Settings
     from resolverkit.server.stub import Server
@@ -26,12 +29,20 @@ class Faces:
         settings: where to listen, and the certificate.
         server: who answers; it has started.
         watch: the hook of its Resolvers, where there is to be a page.
+        sockets: those for DNS over HTTPS, where they are bound already.
     """
 
-    def __init__(self, settings: Settings, server: Server, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        server: Server,
+        watch: Watch | None,
+        sockets: Sequence[Sockets] = (),
+    ) -> None:
         self._settings = settings
         self._server = server
         self._watch = watch
+        self._given = sockets
         self._page: HttpFace | None = None
         self._dns: list[HttpFace] = []
 
@@ -58,7 +69,12 @@ class Faces:
 
     async def _start(self) -> None:
         settings = self._settings
-        if settings.http is None and not settings.listen_https:
+        wanted: list[tuple[str, Sockets | None]]
+        wanted = [(str(each.address), each) for each in self._given]
+        if wanted and settings.tls_cert is None:
+            raise ConfigurationError("a socket for https needs tls_cert (and tls_key)")
+        wanted = wanted or [(listen, None) for listen in settings.listen_https]
+        if settings.http is None and not wanted:
             return
         from resolverkit.server.http import HttpFace  # noqa: PLC0415 - needs aiohttp
 
@@ -66,11 +82,14 @@ class Faces:
         if settings.http is not None:
             self._page = HttpFace(self._server, self._watch, max_connections=limit)
             await self._page.start(settings.http)
-        for listen in settings.listen_https:
+        for listen, sockets in wanted:
             face = HttpFace(self._server, max_connections=limit)
             self._dns.append(face)
             await face.start(
-                listen, tls_cert=settings.tls_cert, tls_key=settings.tls_key
+                listen,
+                tls_cert=settings.tls_cert,
+                tls_key=settings.tls_key,
+                sockets=sockets,
             )
         self.check_upstreams(self._server.resolver)
 
@@ -100,9 +119,9 @@ def check(settings: Settings) -> None:
         raise ConfigurationError("listen_https needs tls_cert (and tls_key)")
     if settings.http is not None:
         wanted.append(addresses.parse(settings.http, HTTP_PORT))
-    if wanted and settings.workers > 1:
-        raise ConfigurationError(
-            f"workers={settings.workers}: http and listen_https allow 1, for what they "
-            "show and share is one process's"
-        )
+        if settings.workers > 1:
+            raise ConfigurationError(
+                f"workers={settings.workers}: http allows 1, for what it shows is one "
+                "process's"
+            )
     check_reach(wanted, settings.allow)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
 
-    from resolverkit.server.addresses import Address
+    from resolverkit.server.addresses import Address, Sockets
     from resolverkit.server.metrics import Metrics
     from resolverkit.server.stub import Server
     from resolverkit.server.watch import Watch
@@ -98,7 +98,7 @@ class HttpFace:
         *,
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
-        shared: bool = False,
+        sockets: Sockets | None = None,
     ) -> None:
         """Bind and begin to answer.
 
@@ -106,13 +106,14 @@ class HttpFace:
             listen: an address, with or without a port.
             tls_cert: PEM file of a certificate; without it this is HTTP in clear text.
             tls_key: PEM file of its key; None where that is in `tls_cert`.
-            shared: other processes will listen there as well.
+            sockets: in place of the address, one that is bound and listening already.
 
         Raises:
             ConfigurationError: the address or the certificate cannot be used.
             OSError: the address is taken, or is not of this machine.
         """
-        address = addresses.parse(listen, HTTP_PORT if tls_cert is None else HTTPS_PORT)
+        port = HTTP_PORT if tls_cert is None else HTTPS_PORT
+        address = addresses.parse(listen, port) if sockets is None else sockets.address
         check_reach([address], self.server._access.allowed[len(LOOPBACK) :])
         if tls_cert is not None:
             self._certificate = (tls_cert, tls_key)
@@ -122,7 +123,8 @@ class HttpFace:
             own = ["h2"] if self.status is None else []
             self._context.set_alpn_protocols([*own, "http/1.1"])
             self.load_certificate()
-        sockets = addresses.bind(address, tls=True, shared=shared)
+        if sockets is None:
+            sockets = addresses.bind(address, https=True)
         assert sockets.tcp is not None
         self.address = sockets.address
         self._runner = web.AppRunner(

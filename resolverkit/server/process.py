@@ -50,7 +50,8 @@ class Process:
     ) -> None:
         self._settings = settings
         self._read = read
-        self._sockets = sockets
+        self._https = [each for each in sockets or () if each.https]
+        self._sockets = sockets and [each for each in sockets if not each.https]
         self._ready = ready
         self._watch = None if settings.http is None else Watch(suspend_clock())
 
@@ -69,7 +70,8 @@ class Process:
             resolver = self._settings.resolver(self._watch)
             try:
                 server = self._settings.server(resolver, self._sockets)
-                async with server, Faces(self._settings, server, self._watch) as faces:
+                faces = Faces(self._settings, server, self._watch, self._https)
+                async with server, faces:
                     reload = partial(self.reload, server, faces)
                     with _reloading(reload):
                         self._ready(server, faces)

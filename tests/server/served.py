@@ -68,6 +68,14 @@ class Served:
     def port(self):
         return self.ports[0]
 
+    def workers(self):
+        """The processes of its workers."""
+        told = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return [int(pid) for pid in told.stdout.split()]
+
     def tell(self, number):
         """Send a signal."""
         self.process.send_signal(number)
@@ -91,6 +99,33 @@ class Served:
         self.process.stdout.close()
         self.process.stderr.close()
         return self.process.returncode
+
+
+_HANDOVER = """\
+import os, sys
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def handed_over(sockets, *arguments):
+    """A stub that is given sockets, by name, as systemd does (sd_listen_fds(3))."""
+    first, spare = 3, 43
+
+    def hand_over():
+        for i, (_, sock) in enumerate(sockets):
+            os.dup2(sock.fileno(), spare + i)
+        for i in range(len(sockets)):
+            os.dup2(spare + i, first + i)
+
+    names = ":".join(name for name, _ in sockets)
+    return Served(
+        *arguments,
+        prefix=[sys.executable, "-c", _HANDOVER],
+        environment={"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": names},
+        pass_fds=range(first, first + len(sockets)),
+        preexec_fn=hand_over,
+    )
 
 
 def run(*arguments, prefix=(), **environment):

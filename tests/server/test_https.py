@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 
+import authority
 import dns.message
+import dns.query
 import h2.config
 import h2.connection
 import h2.errors
@@ -19,7 +22,7 @@ import httpx
 import pytest
 from asking import query
 from facing import LIMIT, Faced
-from served import Served, refused, wait_for
+from served import Served, handed_over, refused, wait_for
 
 from resolverkit import Resolver
 from resolverkit.server import http2
@@ -320,12 +323,56 @@ def test_serve_has_a_page_and_https(certificate):
     run(main)
 
 
+def over_https(ca, port, name):
+    """The address that one new connection is told."""
+    context = ssl.create_default_context(cafile=ca)
+    with httpx.Client(verify=context, trust_env=False) as client:
+        reply = client.post(
+            f"https://127.0.0.1:{port}/dns-query",
+            content=query(name).to_wire(), headers={"Content-Type": TYPE},
+        )  # fmt: skip
+    return str(dns.message.from_wire(reply.content).answer[0][0])
+
+
+def test_workers_share_https(certificate):
+    ca, pem = certificate
+    with authority.Authority() as server, Served(
+        "--listen", "127.0.0.1:0", "-u", server.url, "--listen-https", "127.0.0.1:0",
+        "--tls-cert", pem, "--workers", 2,
+    ) as served:  # fmt: skip
+        assert ", over HTTPS at 127.0.0.1:" in served.ready
+        plain, https = served.ports
+        for i in range(8):
+            assert over_https(ca, https, f"n{i}.example.com") == "192.0.2.1"
+        assert dns.query.udp(query(), "127.0.0.1", LIMIT, port=plain).answer
+        served.logged("listening at .* for HTTP", 2)
+        os.kill(served.workers()[0], signal.SIGKILL)
+        served.logged("ended with -9")
+        for i in range(8):  # its successor has its sockets
+            assert over_https(ca, https, f"m{i}.example.com") == "192.0.2.1"
+        assert served.end() == 0
+
+
+def test_a_socket_for_https_may_be_handed_over(certificate):
+    """`FileDescriptorName=https`."""
+    ca, pem = certificate
+    with (
+        authority.Authority() as server,
+        socket.create_server(("127.0.0.1", 0)) as sock,
+        handed_over([("https", sock)], "-u", server.url, "--tls-cert", pem) as served,
+    ):
+        assert f", over HTTPS at 127.0.0.1:{sock.getsockname()[1]}" in served.ready
+        assert over_https(ca, served.port, "n.example.com") == "192.0.2.1"
+        assert served.end() == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["--http", "nowhere"], "nowhere"),
         (["--http", "192.0.2.1:8053"], "say who may ask"),
         (["--http", "127.0.0.1:0", "--workers", "2"], "workers=2"),
+        (["--http", "127.0.0.1:0", "--workers", "2"], "http allows 1"),
         (["--listen-https", "127.0.0.1:0"], "needs tls_cert"),
         (["--listen-https", "127.0.0.1:0", "--tls-cert", "/nowhere"], "/nowhere"),
     ],

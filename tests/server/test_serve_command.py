@@ -17,7 +17,15 @@ import dns.rcode
 import pytest
 from asking import ede, query
 from authority import Authority
-from served import ENVIRONMENT, LIMIT, Served, refused, run, wait_for
+from served import (
+    ENVIRONMENT,
+    LIMIT,
+    Served,
+    handed_over,
+    refused,
+    run,
+    wait_for,
+)
 
 WWW = "www.example.com"
 posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -137,16 +145,15 @@ def test_sighup_has_it_read_its_file_again(authority, tmp_path):
 def test_workers_share_an_address_and_a_store(authority, tmp_path):
     store = f"sqlite://{tmp_path}/dns.db"
     with serve(authority, "--workers", 3, "--store", store) as served:
-        parent = served.process.pid
-        wait_for(lambda: len(children(parent)) == 3)
-        pids = children(parent)
+        wait_for(lambda: len(served.workers()) == 3)
+        pids = served.workers()
         for i in range(30):
             assert (
                 address(ask(served.port, f"n{i}.example.com", tcp=i % 2)) == "192.0.2.1"
             )
         os.kill(pids[0], signal.SIGKILL)  # and another takes its place and its socket
         served.logged("worker . .*ended with -9")
-        wait_for(lambda: len(children(parent)) == 3)
+        wait_for(lambda: len(served.workers()) == 3)
         for i in range(30):
             assert address(ask(served.port, f"m{i}.example.com")) == "192.0.2.1"
         served.tell(signal.SIGHUP)
@@ -161,21 +168,11 @@ class Dead:
     url = "127.0.0.1:1"
 
 
-def children(pid):
-    text = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
-    return [int(each) for each in text.split()]
-
-
 @posix
 def test_workers_end_with_their_parent(authority):
     with serve(authority, "--workers", 2) as served:
-        wait_for(lambda: len(children(served.process.pid)) == 2)
-        pids = children(served.process.pid)
+        wait_for(lambda: len(served.workers()) == 2)
+        pids = served.workers()
         assert ask(served.port).answer  # they have got over their beginning
         assert ask(served.port, tcp=True).answer
         assert served.end(signal.SIGKILL) == -9
@@ -183,12 +180,6 @@ def test_workers_end_with_their_parent(authority):
 
 
 # --- systemd -------------------------------------------------------------------------
-
-_HANDOVER = """\
-import os, sys
-os.environ["LISTEN_PID"] = str(os.getpid())
-os.execv(sys.argv[1], sys.argv[1:])
-"""
 
 
 @posix
@@ -202,18 +193,9 @@ def test_sockets_may_be_handed_over(authority, workers):
         port = tcp.getsockname()[1]
         udp.bind(("127.0.0.1", port))
 
-        def hand_over():
-            for target, sock in ((3, udp), (4, tcp)):
-                os.dup2(sock.fileno(), target + 40)
-            for target in (3, 4):
-                os.dup2(target + 40, target)
-
-        with Served(
-            "-u", authority.url, "--workers", workers,
-            prefix=[sys.executable, "-c", _HANDOVER],
-            environment={"LISTEN_FDS": "2", "LISTEN_FDNAMES": "dns:dns"},
-            pass_fds=(3, 4), preexec_fn=hand_over,
-        ) as served:  # fmt: skip
+        sockets = [("dns", udp), ("dns", tcp)]
+        options = ["-u", authority.url, "--workers", workers]
+        with handed_over(sockets, *options) as served:
             assert set(served.ports) == {port}
             assert address(ask(port)) == "192.0.2.1"
             assert address(ask(port, tcp=True)) == "192.0.2.1"
@@ -231,9 +213,7 @@ def test_systemd_is_told_of_its_state(authority, tmp_path, workers):
         told = {"NOTIFY_SOCKET": path}
         with serve(authority, "--workers", workers, environment=told) as served:
             assert sock.recv(4096) == b"READY=1"
-            wait_for(
-                lambda: len(children(served.process.pid)) == workers * (workers > 1)
-            )
+            wait_for(lambda: len(served.workers()) == workers * (workers > 1))
             served.tell(signal.SIGHUP)
             assert sock.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert sock.recv(4096) == b"READY=1"
