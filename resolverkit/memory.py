@@ -209,6 +209,10 @@ class Memory:
             return nodata or nxdomain
         return nodata if nodata.learnt > nxdomain.learnt else nxdomain
 
+    def failure(self, question: Question) -> Failure | None:
+        """How a question has failed lately, if it has."""
+        return self._failures.get(question.key) if self._failures.currsize else None
+
     def held(self, question: Question, now: float, stale: StalePolicy) -> Entry | None:
         """The entry that is denied now, and which `stale` says to hold on to."""
         entry = self._positive.get(question.key)

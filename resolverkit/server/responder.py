@@ -18,6 +18,7 @@ from resolverkit.model import AnswerPath, Kind, Outcome, Source
 from resolverkit.server import reply as replies
 from resolverkit.server.fastpath import FastPath
 from resolverkit.server.query import Query, not_recursive, read_query
+from resolverkit.server.stalepath import StalePath
 
 if TYPE_CHECKING:
     import asyncio
@@ -71,6 +72,7 @@ class Responder:
         self._fast = {
             datagram: FastPath(resolver, self.stats) for datagram in (True, False)
         }
+        self._stale = {datagram: StalePath(resolver) for datagram in (True, False)}
 
     def fast(self, over: Over) -> FastPath:
         """The prepared replies for one way."""
@@ -83,6 +85,11 @@ class Responder:
 
     def ask(self, data: bytes, over: Over, done: Done) -> None:
         """Have `done` called with the reply to a message."""
+        known = self._stale[over.datagram].reply(data)
+        if known is not None:
+            self.stats.stale += 1
+            done(known)
+            return
         query = read_query(data)
         if isinstance(query, Query):
             self._answer(query, over, done)
@@ -168,7 +175,10 @@ class Responder:
         if source in _OLD:
             resolver._reporter.served(entry.question, served)
             ttl = resolver._stale.ttl
-            return replies.outdated(query, over, reply, ttl, ede)
+            told = replies.outdated(query, over, reply, ttl, ede)
+            if not self.explain:
+                self._stale[over.datagram].keep(query, served, told)
+            return told
         if source is Source.CACHE and query.plain and not self.explain:
             return self._fast[over.datagram].prepare(query, over, entry)
         age = resolver._clock() - entry.learnt
