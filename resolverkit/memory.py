@@ -159,6 +159,8 @@ class Memory:
         self.clock = clock
         self.stale = stale
         self.evictions: int = 0
+        # Of positive entries: what was read of them may be void.
+        self.changes: int = 0
         self._positive: dict[bytes, Entry] = {}
         self._bytes = 0
         self._other_types: dict[bytes, set[int]] = {}
@@ -260,6 +262,7 @@ class Memory:
         something else to those who are asked now.
         """
         now = self.clock()
+        self.changes += 1
         self._elsewhere |= dict.fromkeys(views, now)
         for entry in self.entries():
             if wire.view_of(entry.key) in views:
@@ -310,6 +313,7 @@ class Memory:
                 self._keep(entry, question)
         elif kind is _DATA and reply.ttl:
             self._bytes -= entry.size
+            self.changes += 1
             entry.renew(reply, now)
             self._keep(entry, question)
         elif kind is _DATA:
@@ -480,6 +484,7 @@ class Memory:
 
     def _remove(self, key: bytes, entry: Entry) -> None:
         del self._positive[key]
+        self.changes += 1
         self._bytes -= entry.size
         entry.refresh_at = float("-inf")  # for who still has it at hand
         if entry.found is not None:
@@ -502,6 +507,7 @@ class Memory:
         if gone or now - since > policy.MAX_STALE_LIMIT:
             self._remove(key, entry)
         else:
+            self.changes += 1
             entry.deny(now, reply.attempts)
 
     def _evict_direct(self, name: bytes, question: Question) -> None:

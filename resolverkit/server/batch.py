@@ -1,16 +1,19 @@
 """Many datagrams with one system call, where the system has recvmmsg and sendmmsg.
 
 Each slot of one buffer takes a query, with the address that it came from, and then the
-reply, which goes back there. What the kernel is told of that (an array of mmsghdr, see
-recvmmsg(2)) is laid out once; in between only lengths change.
+reply, which goes back there with the id that still stands in the slot. What the kernel
+is told of that (an array of mmsghdr, see recvmmsg(2)) is laid out once; in between only
+lengths change.
 """
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import socket
 import struct
 import sys
+from array import array
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,8 +28,7 @@ _NAME = 28  # octets of a sockaddr_in6, the longest that comes
 _HEADER = struct.Struct("PIxxxxPNPNixxxxIxxxx")  # mmsghdr on 64-bit Linux
 _VECTOR = struct.Struct("PN")  # iovec
 _DONTWAIT = 0x40
-_WORDS = _HEADER.size // 4  # of a header, in units of its fields
-_LENGTH = 14  # where msg_len stands in these
+_LENGTH = 14  # where msg_len stands in a header, in units of its fields
 
 _LAID_OUT = _HEADER.size == 64 and ctypes.sizeof(ctypes.c_void_p) == 8
 
@@ -52,44 +54,45 @@ class Batch:
     def __init__(self, sock: socket.socket) -> None:
         self._descriptor = sock.fileno()
         self._family = sock.family
-        buffer = bytearray(SLOTS * SLOT)
+        # A map, whose slices are bytes at once: those of others are copied twice.
+        self._data = data = mmap.mmap(-1, SLOTS * SLOT, mmap.MAP_PRIVATE)
         self._names = bytearray(SLOTS * _NAME)
         headers, vectors = bytearray(SLOTS * _HEADER.size), bytearray(SLOTS * 16)
-        base, names, iov, first = map(_address, (buffer, self._names, vectors, headers))
+        base, names, iov, first = map(_address, (data, self._names, vectors, headers))
         for i in range(SLOTS):
-            _VECTOR.pack_into(vectors, i * 16, base + i * SLOT, SLOT)
+            at = base + i * SLOT
+            name, vector = names + i * _NAME, iov + i * _VECTOR.size
+            _VECTOR.pack_into(vectors, i * _VECTOR.size, at, SLOT)
             _HEADER.pack_into(
-                headers,
-                i * _HEADER.size,
-                names + i * _NAME,
-                _NAME,
-                iov + i * 16,
-                1,
-                0,
-                0,
-                0,
-                0,
+                headers, i * _HEADER.size, name, _NAME, vector, 1, 0, 0, 0, 0
             )
-        self._data = memoryview(buffer)
-        self._places = [(i * SLOT, i * _WORDS + _LENGTH) for i in range(SLOTS)]
-        self._vectors = memoryview(vectors)
-        self._empty = bytes(vectors)
-        self._sizes = self._vectors.cast("Q")
-        self._words = memoryview(headers).cast("I")
+        self._places = [(at, at + 2) for at in range(0, SLOTS * SLOT, SLOT)]
+        self._lengths = memoryview(headers).cast("I")[_LENGTH :: _HEADER.size // 4]
+        self._sizes = memoryview(vectors).cast("Q")[1::2]
+        self._full = array("Q", [SLOT] * SLOTS)
         self._first = first
-        self._kept = headers, vectors, buffer  # where the kernel was told they are
+        self._kept = headers, vectors  # where the kernel was told they are
 
     def receive(self) -> list[bytes]:
-        """What is there, at most as many as there are slots."""
-        self._vectors[:] = self._empty
+        """What is there without its ids, at most as many as there are slots."""
+        self._sizes[:] = self._full
         count = _LIBC.recvmmsg(
             self._descriptor, ctypes.c_void_p(self._first), SLOTS, _DONTWAIT, None
         )
-        data, words = self._data, self._words
+        if count <= 0:
+            return []
+        data = self._data
         return [
-            bytes(data[at : at + words[length]])
-            for at, length in self._places[: max(count, 0)]
+            data[after_id : at + length]
+            for length, (at, after_id) in zip(
+                self._lengths[:count].tolist(), self._places, strict=False
+            )
         ]
+
+    def query(self, slot: int) -> bytes:
+        """The whole of what came, until a reply to it is sent."""
+        at = slot * SLOT
+        return self._data[at : at + self._lengths[slot]]
 
     def client(self, slot: int) -> Any:
         """Where it came from, as `socket.recvfrom` says it."""
@@ -104,21 +107,26 @@ class Batch:
         return host, port, socket.ntohl(flow), scope
 
     def send(self, replies: Sequence[bytes | None]) -> int:
-        """Send replies to what was received last; None for those that have none yet.
+        """Send replies to what was received last, with its ids.
+
+        Args:
+            replies: without ids; None for those that have none yet.
 
         Returns:
             How many the system did not take.
         """
-        data, sizes = self._data, self._sizes
+        data = self._data
+        sizes = array("Q", [2 + len(reply or b"") for reply in replies])
+        self._sizes[: len(replies)] = sizes
+        for reply, (_, after_id) in zip(replies, self._places, strict=False):
+            if reply is not None:
+                data[after_id : after_id + len(reply)] = reply
         start = unsent = 0
-        for i, reply in enumerate(replies):
-            if reply is None:
-                unsent += self._send(start, i)
-                start = i + 1
-                continue
-            size = len(reply)
-            data[i * SLOT : i * SLOT + size] = reply
-            sizes[i * 2 + 1] = size
+        if None in replies:
+            for i, reply in enumerate(replies):
+                if reply is None:
+                    unsent += self._send(start, i)
+                    start = i + 1
         return unsent + self._send(start, len(replies))
 
     def _send(self, start: int, stop: int) -> int:
@@ -133,5 +141,5 @@ class Batch:
         return unsent
 
 
-def _address(buffer: bytearray) -> int:
+def _address(buffer: Any) -> int:
     return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))

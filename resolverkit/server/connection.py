@@ -119,8 +119,9 @@ class Connection(asyncio.Protocol):
         else:
             stats.tls += 1
         fast = responder.fast(self._over)
-        fast.check()
-        reply = fast.reply(message, responder.resolver._clock())
+        now = responder.resolver._clock()
+        fast.check(now)
+        reply = fast.reply(message, now)
         self._waiting += 1
         if reply is not None:
             self._reply(reply)

@@ -5,6 +5,10 @@ which reply it gets. What is found is the whole reply but for its id, as the slo
 made it for the same entry in the same second; it holds until a TTL counts down, the
 entry is to be refreshed, or is not the cache's word any more. Everything else takes the
 slow path, which prepares the next one.
+
+To look at all that costs more than to find the reply, since it is spread over memory.
+So what was looked at, and holds for a moment to come, is at hand by its bytes alone
+until that moment is over or the cache has changed something.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ if TYPE_CHECKING:
 
 MAX_PREPARED = 16_384
 """Replies that are kept ready, some 600 bytes each; the oldest give way."""
+MOMENT = 0.125
+"""Seconds for which replies are looked at: most do not count down meanwhile."""
 
 
 class _Prepared:
     """One reply to one form of a question."""
 
     __slots__ = (
-        "at", "denial", "entry", "over", "query", "reply", "tail", "ttls", "until",
+        "at", "denial", "entry", "over", "query", "reply", "rest", "ttls", "until",
     )  # fmt: skip
 
     def __init__(self, query: Query, over: Over, entry: Entry) -> None:
@@ -38,7 +44,7 @@ class _Prepared:
         self.entry = entry
         self.reply: Reply = entry.reply
         self.denial = entry.reply.denial
-        self.tail = b""  # all but the id
+        self.rest = b""  # all but the id
         self.at: list[int] = []  # where TTLs stand in it
         self.ttls: list[int] = []  # what they were when the entry was learnt
         self.until = 0.0  # on the cache's clock: when a TTL counts down
@@ -50,6 +56,10 @@ class FastPath:
     Args:
         resolver: whose entries they are made from.
         stats: where it counts.
+
+    Attributes:
+        at_hand: gives what `rest` gives for a message without its id, if that was
+            looked at in this moment.
     """
 
     def __init__(self, resolver: Resolver, stats: ServerStats) -> None:
@@ -58,26 +68,53 @@ class FastPath:
         self._stats = stats
         self._made_for = resolver._hot
         self._table: dict[bytes, _Prepared] = {}
+        self._at_hand: dict[bytes, bytes] = {}
+        self._until = 0.0  # when the moment is over for which that holds
+        self._changes = 0  # of the cache, when it began
+        self.at_hand = self._at_hand.get
 
     def __len__(self) -> int:
         return len(self._table)
 
-    def check(self) -> None:
-        """Forget everything when options of the Resolver have changed since."""
-        if self._made_for is not self._resolver._hot:
+    def check(self, now: float) -> None:
+        """Forget what may not hold any more; to be called whenever time has passed.
+
+        Args:
+            now: the time on the cache's clock, seconds.
+        """
+        if self._made_for is not self._resolver._hot:  # its options have changed
             self._made_for = self._resolver._hot
             self._table.clear()
+            self._until = now
+        if now >= self._until or self._changes != self._memory.changes:
+            self._at_hand.clear()
+            self._until = now + MOMENT
+            self._changes = self._memory.changes
 
     def reply(self, data: bytes, now: float) -> bytes | None:
-        """The reply to a message, if it is at hand.
+        """The reply to a message, if it is prepared.
 
         Args:
             data: the message as it came.
-            now: the time on the cache's clock, seconds.
+            now: the time that was checked.
         """
-        prepared = self._table.get(data[2:])
+        asked = data[2:]
+        rest = self.at_hand(asked) or self.rest(asked, now)
+        if rest is None:
+            return None
+        self.served(1)
+        return data[:2] + rest
+
+    def rest(self, asked: bytes, now: float) -> bytes | None:
+        """The same without the ids, uncounted, and not looked for at hand.
+
+        Args:
+            asked: the message from its third octet on.
+            now: the time that was checked.
+        """
+        prepared = self._table.get(asked)
         if prepared is None:
-            return self._as_spelled(data, now)
+            return self._as_spelled(asked, now)
         entry = prepared.entry
         if entry.refresh_at <= now or entry.reply is not prepared.reply:
             return None
@@ -86,23 +123,29 @@ class FastPath:
         if prepared.until <= now:
             self._count_down(prepared, now)
         entry.used = True
-        self._memory.hits += 1
-        self._stats.fast += 1
-        return data[:2] + prepared.tail
+        lasts = prepared.until >= self._until <= entry.refresh_at
+        if lasts and not prepared.denial:
+            self._at_hand[asked] = prepared.rest
+        return prepared.rest
 
-    def _as_spelled(self, data: bytes, now: float) -> bytes | None:
+    def served(self, count: int) -> None:
+        """Count replies that were at hand."""
+        self._memory.hits += count
+        self._stats.fast += count
+
+    def _as_spelled(self, asked: bytes, now: float) -> bytes | None:
         """The same for a name that is not in lower case, which is given back as is."""
-        end = 12
-        size = len(data)
-        while end < size and data[end]:
-            end += 1 + data[end]
-        lowered = data[12:end].lower()
-        if lowered == data[12:end]:
+        end = 10
+        size = len(asked)
+        while end < size and asked[end]:
+            end += 1 + asked[end]
+        lowered = asked[10:end].lower()
+        if lowered == asked[10:end]:
             return None
-        reply = self.reply(data[:12] + lowered + data[end:], now)
-        if reply is None:
+        rest = self.rest(asked[:10] + lowered + asked[end:], now)
+        if rest is None:
             return None
-        return reply[:12] + data[12:end] + reply[end:]
+        return rest[:10] + asked[10:end] + rest[end:]
 
     def prepare(self, query: Query, over: Over, entry: Entry) -> bytes:
         """Make the reply from a fresh entry, and keep it for those who ask the same.
@@ -120,8 +163,9 @@ class FastPath:
         self._make(prepared, now)
         if now < entry.refresh_at:
             self._keep(plain[2:], prepared)
-        tail = prepared.tail[10 + len(lowered) :]
-        return data[:2] + prepared.tail[:10] + data[12 : query.end - 4] + tail
+        rest = prepared.rest
+        end = query.end - 4
+        return data[:2] + rest[:10] + data[12:end] + rest[end - 2 :]
 
     def _keep(self, key: bytes, prepared: _Prepared) -> None:
         if len(self._table) >= MAX_PREPARED and key not in self._table:
@@ -136,7 +180,7 @@ class FastPath:
         age = now - entry.learnt
         ede = replies.passed_on(entry.reply.winner)
         made = replies.fresh(prepared.query, prepared.over, entry.reply, age, ede)
-        prepared.tail = made[2:]
+        prepared.rest = made[2:]
         prepared.until = entry.learnt + int(age) + 1
         records = replies.records_of(entry.reply.wire, prepared.query.end)
         kept = replies.count(made) - prepared.query.edns  # some may not have fitted
@@ -147,7 +191,7 @@ class FastPath:
     def _count_down(self, prepared: _Prepared, now: float) -> None:
         """A second has passed."""
         age = int(now - prepared.entry.learnt)
-        prepared.tail = replies.count_down(
-            prepared.tail, prepared.at, prepared.ttls, age
+        prepared.rest = replies.count_down(
+            prepared.rest, prepared.at, prepared.ttls, age
         )
         prepared.until = prepared.entry.learnt + age + 1

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Container
 
     from resolverkit.server.access import Access
+    from resolverkit.server.fastpath import FastPath
     from resolverkit.server.responder import Responder
 
 DRAIN = 256
 """Datagrams that are read before anything else gets its turn."""
+FEW = 4
+"""Datagrams that are read one by one first: for those a batch costs more."""
 PORTION = 0.002
 """Seconds of work on the queue between two drains."""
 QUEUE = 2048
@@ -78,7 +81,7 @@ class UdpListener:
         many = batch.AVAILABLE and self.access is None
         self._batch = Batch(sock) if many else None
         try:
-            loop.add_reader(sock, self._drain_many if many else self._drain)
+            loop.add_reader(sock, self._drain)
         except NotImplementedError:  # the proactor loop of Windows
             self._transport, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), sock=sock
@@ -106,11 +109,12 @@ class UdpListener:
     def _drain(self) -> None:
         receive, send = self._face.recvfrom, self._face.sendto
         fast = self._responder.fast(Over.UDP)
-        fast.check()
-        reply_to, access, queue = fast.reply, self.access, self._queue
+        access, queue = self.access, self._queue
         now = self._responder.resolver._clock()
-        count = 0
-        for _ in range(DRAIN):
+        fast.check(now)
+        at_hand, rest_of = fast.at_hand, fast.rest
+        count = served = 0
+        for _ in range(DRAIN if self._batch is None else FEW):
             try:
                 data, client = receive(SLOT)
             except (BlockingIOError, InterruptedError):
@@ -120,38 +124,44 @@ class UdpListener:
             count += 1
             if access and not self._admit(data, client, now):
                 continue
-            reply = reply_to(data, now)
-            if reply is None:
+            asked = data[2:]
+            rest = at_hand(asked) or rest_of(asked, now)
+            if rest is None:
                 self._put_off(data, client)
                 continue
+            served += 1
             try:
-                send(reply, client)
+                send(data[:2] + rest, client)
             except OSError:
                 self._stats.unsent += 1
+        else:
+            if self._batch is not None:
+                self._drain_many(self._batch, fast, now)
         self._stats.udp += count
+        fast.served(served)
         if queue and self._working is None:
             self._work()
 
-    def _drain_many(self) -> None:
+    def _drain_many(self, batch: Batch, fast: FastPath, now: float) -> None:
         """The same with fewer calls: replies are sent together."""
-        fast = self._responder.fast(Over.UDP)
-        fast.check()
-        reply_to, batch, queue = fast.reply, self._batch, self._queue
-        assert batch is not None
-        now = self._responder.resolver._clock()
+        at_hand, rest_of = fast.at_hand, fast.rest
         for _ in range(DRAIN // SLOTS):
             queries = batch.receive()
-            replies = [reply_to(data, now) for data in queries]
+            if not queries:
+                break
+            replies = list(map(at_hand, queries))
+            if None in replies:
+                pairs = zip(replies, queries, strict=True)
+                replies = [rest or rest_of(asked, now) for rest, asked in pairs]
             self._stats.unsent += batch.send(replies)
             self._stats.udp += len(queries)
+            fast.served(len(queries) - replies.count(None))
             if None in replies:
                 for i, reply in enumerate(replies):
                     if reply is None:
-                        self._put_off(queries[i], batch.client(i))
+                        self._put_off(batch.query(i), batch.client(i))
             if len(queries) < SLOTS:
                 break
-        if queue and self._working is None:
-            self._work()
 
     def _put_off(self, data: bytes, client: Any) -> None:
         """Queue what takes longer."""
@@ -171,7 +181,7 @@ class UdpListener:
             return
         if self.access is None or self._admit(data, client, now):
             fast = self._responder.fast(Over.UDP)
-            fast.check()
+            fast.check(now)
             reply = fast.reply(data, now)
             if reply is not None:
                 self._send(client, reply)

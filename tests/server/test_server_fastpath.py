@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 
 import dns.edns
+import dns.exception
 import pytest
 from asking import Asked, query
 from hypothesis import HealthCheck, given, settings
@@ -46,8 +48,9 @@ class Twin:
         data = message.to_wire()
         responder = self.asked.responder
         fast = responder.fast(over)
-        fast.check()
-        said = fast.reply(data, self.asked.resolver._clock())
+        now = self.asked.resolver._clock()
+        fast.check(now)
+        said = fast.reply(data, now)
         slow = self.asked.send(data, over)
         if said is not None:
             assert slow.done()  # it is in memory, and fresh
@@ -142,14 +145,16 @@ def test_what_is_flushed_is_not_said_any_more():
     run(main)
 
 
-def test_newer_data_takes_the_place_of_older():
+@pytest.mark.parametrize("newer", [answer("192.0.2.2"), nodata(), nxdomain()])
+def test_newer_data_takes_the_place_of_older(newer):
     async def main():
-        (upstream,) = upstreams(answer("192.0.2.1"))
+        (upstream,) = upstreams(answer("192.0.2.1", after=0))
         async with Asked(upstream) as asked:
             twin = Twin(asked)
             assert await asked_often(twin) == 2
-            upstream.play(answer("192.0.2.2"))
-            await asked.resolver.resolve("www.example.com", refresh=True)
+            upstream.play(newer)
+            with contextlib.suppress(dns.exception.DNSException):
+                await asked.resolver.resolve("www.example.com", refresh=True)
             assert await asked_often(twin) == 3  # the first one prepares
 
     run(main)
@@ -169,6 +174,22 @@ def test_ttls_of_fast_replies_count_down(options, count):
             for _ in range(20):
                 await asyncio.sleep(0.7)
                 assert await asked_often(twin, 1, **options) == 1
+
+    run(main)
+
+
+def test_every_moment_is_looked_at_anew():
+    """Seconds pass, and the time of a refresh, while a name is asked for all along."""
+
+    async def main():
+        (upstream,) = upstreams(answer("192.0.2.1", ttl=3, after=0))
+        async with Asked(upstream) as asked:
+            twin = Twin(asked)
+            for _ in range(200):
+                await asyncio.sleep(0.03)
+                await twin.ask(query(), Over.UDP)
+            assert asked.resolver.stats().refreshes == 2
+            assert twin.fast == 200 - 6  # the first, those that refresh or prepare
 
     run(main)
 
