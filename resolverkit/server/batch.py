@@ -106,7 +106,7 @@ class Batch:
         host = socket.inet_ntop(socket.AF_INET6, packed)
         return host, port, socket.ntohl(flow), scope
 
-    def send(self, replies: Sequence[bytes | None]) -> int:
+    def send(self, replies: Sequence[bytes | bytearray | None]) -> int:
         """Send replies to what was received last, with its ids.
 
         Args:

@@ -13,6 +13,7 @@ until that moment is over or the cache has changed something.
 
 from __future__ import annotations
 
+import struct
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from resolverkit.server.counts import ServerStats
     from resolverkit.server.query import Over, Query
 
+_set_ttl = struct.Struct("!I").pack_into
+
 MAX_PREPARED = 16_384
 """Replies that are kept ready, some 600 bytes each; the oldest give way."""
 MOMENT = 0.125
@@ -35,7 +38,7 @@ class _Prepared:
     """One reply to one form of a question."""
 
     __slots__ = (
-        "at", "denial", "entry", "over", "query", "reply", "rest", "ttls", "until",
+        "denial", "entry", "over", "query", "reply", "rest", "ttls", "until",
     )  # fmt: skip
 
     def __init__(self, query: Query, over: Over, entry: Entry) -> None:
@@ -44,9 +47,8 @@ class _Prepared:
         self.entry = entry
         self.reply: Reply = entry.reply
         self.denial = entry.reply.denial
-        self.rest = b""  # all but the id
-        self.at: list[int] = []  # where TTLs stand in it
-        self.ttls: list[int] = []  # what they were when the entry was learnt
+        self.rest = bytearray()  # all but the id
+        self.ttls: list[tuple[int, int]] = []  # where they stand, and what they were
         self.until = 0.0  # on the cache's clock: when a TTL counts down
 
 
@@ -68,7 +70,7 @@ class FastPath:
         self._stats = stats
         self._made_for = resolver._hot
         self._table: dict[bytes, _Prepared] = {}
-        self._at_hand: dict[bytes, bytes] = {}
+        self._at_hand: dict[bytes, bytearray] = {}
         self._until = 0.0  # when the moment is over for which that holds
         self._changes = 0  # of the cache, when it began
         self.at_hand = self._at_hand.get
@@ -105,12 +107,15 @@ class FastPath:
         self.served(1)
         return data[:2] + rest
 
-    def rest(self, asked: bytes, now: float) -> bytes | None:
+    def rest(self, asked: bytes, now: float) -> bytearray | None:
         """The same without the ids, uncounted, and not looked for at hand.
 
         Args:
             asked: the message from its third octet on.
             now: the time that was checked.
+
+        Returns:
+            What is to be sent or copied before time passes: TTLs count down in it.
         """
         prepared = self._table.get(asked)
         if prepared is None:
@@ -133,7 +138,7 @@ class FastPath:
         self._memory.hits += count
         self._stats.fast += count
 
-    def _as_spelled(self, asked: bytes, now: float) -> bytes | None:
+    def _as_spelled(self, asked: bytes, now: float) -> bytearray | None:
         """The same for a name that is not in lower case, which is given back as is."""
         end = 10
         size = len(asked)
@@ -180,18 +185,19 @@ class FastPath:
         age = now - entry.learnt
         ede = replies.passed_on(entry.reply.winner)
         made = replies.fresh(prepared.query, prepared.over, entry.reply, age, ede)
-        prepared.rest = made[2:]
+        prepared.rest = bytearray(made[2:])
         prepared.until = entry.learnt + int(age) + 1
         records = replies.records_of(entry.reply.wire, prepared.query.end)
         kept = replies.count(made) - prepared.query.edns  # some may not have fitted
         start = prepared.query.end - 2
-        prepared.at = [start + at for at in records.ttls[:kept]]
-        prepared.ttls = replies.full_ttls(records, entry.reply)[:kept]
+        ttls = replies.full_ttls(records, entry.reply)
+        places = [start + at for at in records.ttls]
+        prepared.ttls = list(zip(places, ttls, strict=True))[:kept]
 
     def _count_down(self, prepared: _Prepared, now: float) -> None:
         """A second has passed."""
-        age = int(now - prepared.entry.learnt)
-        prepared.rest = replies.count_down(
-            prepared.rest, prepared.at, prepared.ttls, age
-        )
-        prepared.until = prepared.entry.learnt + age + 1
+        learnt, rest = prepared.entry.learnt, prepared.rest
+        age = int(now - learnt)
+        for place, ttl in prepared.ttls:
+            _set_ttl(rest, place, ttl - age if ttl > age else 0)
+        prepared.until = learnt + age + 1

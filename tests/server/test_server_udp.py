@@ -34,17 +34,22 @@ def in_loop(test):
     return runs
 
 
-WAYS = {"as it comes": (True, udp.FEW), "batches": (True, 0), "one by one": (False, 0)}
+WAYS = {
+    "as it comes": (True, udp.FEW, udp.LONE),
+    "batches": (True, 0, 0),
+    "one by one": (False, 0, 0),
+}
 
 
 @pytest.fixture(autouse=True, params=WAYS.values(), ids=WAYS)
 def batches(request, monkeypatch):
     """With recvmmsg and sendmmsg, and as where there are none: all holds for both."""
-    many, few = request.param
+    many, few, lone = request.param
     if many and not batch.AVAILABLE:
         pytest.skip("no recvmmsg here")
     monkeypatch.setattr(batch, "AVAILABLE", many)
     monkeypatch.setattr(udp, "FEW", few)
+    monkeypatch.setattr(udp, "LONE", lone)
 
 
 def has_ipv6():
