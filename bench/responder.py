@@ -9,7 +9,8 @@ import select
 import socket
 import sys
 
-ANSWER = b"\xc0\x0c\0\1\0\1\0\0\x0e\x10\0\4\xc0\0\2\1"  # 192.0.2.1, TTL 3600
+TTL = int(os.environ.get("TTL", "3600")).to_bytes(4, "big")
+ANSWER = b"\xc0\x0c\0\1\0\1" + TTL + b"\0\4\xc0\0\2\1"  # 192.0.2.1
 OPT = b"\0\0\x29\x04\xd0\0\0\0\0\0\0"
 
 
