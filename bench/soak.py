@@ -16,8 +16,9 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from commands import SOAKED
 from load import Load, load
-from servers import SOAKED, Server, running
+from servers import Server, running
 from stub import number, upstream, warm
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from commands import OURS, PLAIN, WORKERS
 from load import NAMES, dnsperf, load, on_the_last_core
-from servers import CORES, OURS, PLAIN, WORKERS, running
+from servers import CORES, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
