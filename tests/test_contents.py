@@ -102,6 +102,41 @@ def test_names_and_subtrees_are_flushed_in_memory_and_in_the_store(
         assert len(there) == data
 
 
+def test_what_only_the_store_has_is_flushed_too():
+    async def main():
+        store = FakeStore()
+        r = await filled(store=store)
+        await r.aclose()
+        cold = resolver(*upstreams(GOOD), store=store)
+        gone = await cold.store.flush("example.com", subtree=True), len(store.kept)
+        await cold.aclose()
+        return gone
+
+    assert run(main) == (3, 1)
+
+
+def test_what_is_flushed_before_it_was_written_is_not_written():
+    async def main():
+        store = FakeStore()
+        r = await filled(store=store)
+        await r.store.flush()
+        await at(10)
+        await r.aclose()
+        return store.kept
+
+    assert run(main) == {}
+
+
+def test_one_entry_is_found_by_name_and_type():
+    async def main():
+        r = await filled()
+        return r.store.get("WWW.Example.COM", "a"), r.store.get(WWW, "AAAA")
+
+    found, other = run(main)
+    assert (found.name, found.rdtype) == ("www.example.com.", "A")
+    assert other is None
+
+
 def test_what_is_flushed_is_asked_for_again():
     async def main():
         r = await filled()

@@ -25,7 +25,8 @@ class Diary(Hook):
         self.lines.append(f"answered {question} by {path.upstream}")
 
     def failed(self, question, path):
-        self.lines.append(f"failed {question}: {len(path.attempts)} tried")
+        tried = len(path.attempts)
+        self.lines.append(f"failed {question}: {tried} tried: {path.detail}")
 
     def stale(self, question, path):
         self.lines.append(f"stale {question} {path.stale_for:.0f} s")
@@ -38,6 +39,9 @@ class Diary(Hook):
 
     def upstream_up(self, upstream):
         self.lines.append(f"up {upstream}")
+
+
+LATE = "no reply within 2 s"
 
 
 def test_a_hook_is_told_of_an_outage():
@@ -62,7 +66,7 @@ def test_a_hook_is_told_of_an_outage():
     name = f"{WWW}. A"
     assert lines[:5] == [
         f"started {name}", f"answered {name} by a",
-        f"started {name}", f"stale {name} 42 s", f"failed {name}: 1 tried",
+        f"started {name}", f"stale {name} 42 s", f"failed {name}: 1 tried: {LATE}",
     ]  # fmt: skip
     assert lines.count("down a") == 1
     assert lines.count("up a") == 1
@@ -170,6 +174,20 @@ def test_stats_count_how_answers_came_by():
     assert upstream.srtt == pytest.approx(0.01)
     assert stats.store is None
     assert json.loads(json.dumps(stats.to_dict()))["upstreams"][0]["name"] == "a"
+
+
+def test_stats_count_what_is_held():
+    async def main():
+        (a,) = upstreams([GOOD, nxdomain()])
+        r = resolver(a, stale=StalePolicy(on_denial="hold"))
+        await call(r)
+        await at(100)
+        await call(r)
+        await call(r)
+        return r.stats()
+
+    stats = run(main)
+    assert (stats.hits, stats.stale, stats.held) == (0, 0, 2)
 
 
 def test_stats_tell_upstreams_apart():

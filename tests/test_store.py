@@ -8,7 +8,7 @@ from stored import FakeStore
 from virtual import WWW, at, call, moments, question, resolver, told, upstreams
 
 from resolverkit import ConfigurationError, StalePolicy, behind
-from resolverkit.record import Record
+from resolverkit.record import Record, reply_of
 from resolverkit.testing import answer, network_error, nxdomain, run, servfail, silent
 
 GOOD = answer("192.0.2.1", ttl=60)
@@ -280,6 +280,70 @@ def test_upstreams_that_fail_fail_when_the_store_has_nothing():
     assert (got.what, got.took) == ("NoNameservers", 41)
 
 
+def test_upstreams_that_fail_beside_the_store_wait_for_it():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(network_error(after=0.001))
+        r = resolver(b, store=store)
+        await call(r, "first.example.com")  # opens it
+        store.after = 0.02
+        await at(1000)
+        got = await call(r), await call(r, "none.example.com")
+        asked = len(b.asked)
+        await r.aclose()
+        return got, asked
+
+    (there, nowhere), asked = run(main)
+    assert there == ("192.0.2.1", "stale", 20)
+    assert (nowhere.what, nowhere.took) == ("NoNameservers", 20)
+    assert asked == 3
+
+
+def test_a_store_that_is_slower_than_the_upstreams_changes_nothing():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams({"*": [NEW]})
+        r = resolver(b, store=store)
+        await call(r, "first.example.com")  # opens it
+        store.after = 0.03
+        await at(30)
+        got = await call(r)
+        await at(31)
+        later = await call(r)
+        asked = moments(b, WWW)
+        await r.aclose()
+        return got, later, asked
+
+    got, later, asked = run(main)
+    assert got == ("192.0.2.2", "upstream", 15)
+    assert later == ("192.0.2.2", "cache", 0)
+    assert asked == [30_005]
+
+
+def test_what_the_upstreams_say_beside_the_store_is_learnt_all_the_same():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams({"*": [NEW]})
+        r = resolver(b, store=store)
+        await call(r, "first.example.com")  # opens it
+        store.after = 0.007
+        await at(30)
+        got = await call(r)
+        await at(31)
+        later = await call(r)
+        hits = r.stats().hits
+        await r.aclose()
+        return got, later, hits
+
+    got, later, hits = run(main)
+    assert got == ("192.0.2.1", "cache", 7)
+    assert later == ("192.0.2.2", "cache", 0)
+    assert hits == 2
+
+
 def test_one_warning_for_each_change_of_state(caplog):
     async def main():
         store = FakeStore()
@@ -486,6 +550,55 @@ def test_after_a_denial_the_store_has_nothing_to_serve():
     what, denied = run(main)
     assert what == "NoNameservers"
     assert denied is not None
+
+
+def test_a_name_that_is_denied_is_denied_for_each_type_in_the_store():
+    async def main():
+        store = FakeStore()
+        (a,) = upstreams([GOOD, answer("2001:db8::1", ttl=60), nxdomain()])
+        r = resolver(a, store=store)
+        await call(r)
+        await call(r, WWW, "AAAA")
+        await at(100)
+        await call(r)
+        await r.aclose()
+        return [store.record(question(WWW, t).key).denied for t in (1, 28)]
+
+    assert None not in run(main)
+
+
+def test_what_is_denied_is_not_fresh_for_another_process():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        key = question().key
+        record, when, _ = store.kept[key]
+        store.kept[key] = record, when, when + 1
+        (b,) = upstreams(NEW)
+        r = resolver(b, store=store)
+        await at(5)
+        got = await call(r)
+        await r.aclose()
+        return got
+
+    assert run(main) == ("192.0.2.2", "upstream", 10)
+
+
+def test_a_date_that_was_rounded_is_no_newer():
+    async def main():
+        store = FakeStore()
+        r = resolver(*upstreams(GOOD), store=store)
+        await call(r)
+        cache = r._store
+        (entry,) = cache.entries()
+        now = cache.clock()
+        record = behind.record_of(entry, now)
+        same = cache.adopt(record, reply_of(record), now + 0.9)
+        other = cache.adopt(record, reply_of(record), now + 1.1)
+        await r.aclose()
+        return same is entry, other is entry
+
+    assert run(main) == (True, False)
 
 
 def test_a_restart_keeps_the_window_of_what_is_held():
