@@ -4,10 +4,19 @@ import json
 import logging
 
 import pytest
+from stored import FakeStore
 from virtual import WWW, at, call, resolver, upstreams
 
 from resolverkit import Hook, StalePolicy
-from resolverkit.testing import answer, lost, nxdomain, run, servfail, silent
+from resolverkit.testing import (
+    answer,
+    lost,
+    network_error,
+    nxdomain,
+    run,
+    servfail,
+    silent,
+)
 
 GOOD = answer("192.0.2.1", ttl=60)
 
@@ -188,6 +197,36 @@ def test_stats_count_what_is_held():
 
     stats = run(main)
     assert (stats.hits, stats.stale, stats.held) == (0, 0, 2)
+
+
+def test_stats_count_what_waits_and_what_is_dropped(monkeypatch):
+    monkeypatch.setattr("resolverkit.behind.MAX_WAITING", 2)
+
+    async def main():
+        r = resolver(*upstreams({"*": [GOOD]}), store=FakeStore(), cache_size=1500)
+        for i in range(5):
+            await call(r, f"n{i}.example.com")
+        stats = r.stats()
+        await at(10)
+        later = r.stats().store
+        await r.aclose()
+        return stats, later
+
+    stats, later = run(main)
+    assert (stats.store.waiting, stats.store.dropped, stats.store.written) == (2, 3, 0)
+    assert (later.waiting, later.dropped, later.written) == (0, 3, 2)
+    assert stats.entries + stats.evictions == 5
+    assert stats.evictions >= 2
+
+
+def test_stats_say_who_is_down():
+    async def main():
+        r = resolver(*upstreams(GOOD, network_error()), strategy="race")
+        for i in range(9):
+            await call(r, WWW, refresh=bool(i))
+        return {u.name: u.down for u in r.stats().upstreams}
+
+    assert run(main) == {"a": False, "b": True}
 
 
 def test_stats_tell_upstreams_apart():
