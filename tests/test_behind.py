@@ -342,6 +342,18 @@ def test_closing_takes_no_longer_than_its_bound(caplog):
     assert "1 answers not kept" in caplog.text
 
 
+def test_a_store_that_was_closed_stays_closed():
+    async def main():
+        store = FakeStore()
+        tier = bound(store)
+        tier.learnt(entry())
+        await tier.aclose()
+        await asyncio.sleep(5)
+        return store.opened, store.closed, tier.written
+
+    assert run(main) == (1, 1, 1)
+
+
 def test_closing_does_not_wait_for_a_store_that_is_away(caplog):
     async def main():
         store = FakeStore()
