@@ -11,6 +11,7 @@ level runs in one event loop per document; complete programs make loops of their
 ```python          runs
 ```text output     is what the block before it prints; times may differ
 ```console         is commands that there are, with options and extras that there are
+```toml            is a file that `resolverkit serve` could use
 ````
 """
 
@@ -30,6 +31,7 @@ from pathlib import Path
 
 import pytest
 from typer.main import get_command
+from typer.testing import CliRunner
 
 import resolverkit
 import resolverkit.integrations.aiohttp
@@ -198,6 +200,16 @@ def test_commands_exist(path):
             assert re.search(rf"^{arguments[0]}:", makefile, re.MULTILINE), line
         else:
             assert program in {"dig", "nmcli"}, line
+
+
+@EVERY
+def test_configuration_files_can_be_used(path, tmp_path):
+    for block in blocks(path):
+        if block.info == "toml":
+            file = tmp_path / "resolverkit.toml"
+            file.write_text(block.body)
+            done = CliRunner().invoke(app, ["config", "check", str(file)])
+            assert done.exit_code == 0, done.output
 
 
 def understand(command, arguments, parent=None):
