@@ -176,10 +176,16 @@ def test_an_import_loads_errors_and_values_only():
     assert not {"asyncio", "json", *ALLOWED} & found
 
 
-@pytest.mark.parametrize("name", resolverkit._LAZY)
-def test_every_name_loads_by_itself(name):
+@pytest.mark.parametrize(
+    "name", dict(map(reversed, resolverkit._LAZY.items())).values()
+)
+def test_every_module_loads_by_itself(name):
     """In whatever order names are used, none waits for another to be loaded."""
     loaded(f"import resolverkit; resolverkit.{name}")
+
+
+def test_every_name_loads():
+    assert all(getattr(resolverkit, name) for name in resolverkit._LAZY)
 
 
 def test_a_resolver_loads_what_every_question_needs():
