@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 try:
     import httpcore
     import httpx
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f"{__name__} needs {error.name}: pip install 'resolverkit[httpx]'",
-        name=error.name,
+        f"{__name__} needs {_error.name}: pip install 'resolverkit[httpx]'",
+        name=_error.name,
     ) from None
 
 from resolverkit import addrinfo, blocking
