@@ -29,6 +29,7 @@ import resolverkit.resolver
 from resolverkit import addrinfo, config
 from resolverkit.background import background
 from resolverkit.behind import Behind
+from resolverkit.blockingview import BlockingContents, BlockingView
 from resolverkit.errors import ConfigurationError
 from resolverkit.memory import MAX_BYTES
 from resolverkit.settings import Settings
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import (
         Callable,
         Coroutine,
-        Iterable,
-        Iterator,
         Mapping,
         Sequence,
     )
@@ -46,9 +45,7 @@ if TYPE_CHECKING:
 
     from resolverkit.addrinfo import Found
     from resolverkit.answer import Answer
-    from resolverkit.cacheview import CacheView
     from resolverkit.config import Spec, Strategy
-    from resolverkit.contents import Contents, Kept
     from resolverkit.hooks import Hook
     from resolverkit.model import Question, Reply
     from resolverkit.policy import StalePolicy
@@ -189,7 +186,7 @@ class Resolver(dns.resolver.Resolver):
     def cache(self) -> dns.resolver.CacheBase | None:
         """The cache as dnspython shows one; None while caching is off."""
         view = self._call(lambda: self._inner.cache)
-        return None if view is None else _BlockingView(self, view)
+        return None if view is None else BlockingView(self, view)
 
     @property
     def store(self) -> BlockingContents:
@@ -380,62 +377,6 @@ def _at_hand(
         inner._store.hits += 1
         entry.used = True
     return answer
-
-
-class BlockingContents:
-    """What a Resolver keeps in memory and in its store; see `Resolver.store`."""
-
-    def __init__(self, resolver: Resolver) -> None:
-        self._resolver = resolver
-        self._contents: Contents = resolver._inner.store
-
-    def __len__(self) -> int:
-        return self._resolver._call(len, self._contents)
-
-    def __iter__(self) -> Iterator[Kept]:
-        return iter(self._resolver._call(list, self._contents))
-
-    def get(
-        self, name: dns.name.Name | str, rdtype: dns.rdatatype.RdataType | str = "A"
-    ) -> Kept | None:
-        """What is in memory for a name and a type, fresh or not."""
-        return self._resolver._call(self._contents.get, name, rdtype)
-
-    def flush(
-        self, name: dns.name.Name | str | None = None, *, subtree: bool = False
-    ) -> int:
-        """Forget answers; see `resolverkit.contents.Contents.flush`."""
-        return self._resolver._run(self._contents.flush(name, subtree=subtree))
-
-    def export(self, file: TextIO) -> int:
-        """Write positive answers; see `resolverkit.contents.Contents.export`."""
-        return self._resolver._run(self._contents.export(file))
-
-    def load(self, lines: Iterable[str]) -> int:
-        """Take in what `export` wrote, as old as it is by now; newer answers stay."""
-        return self._resolver._call(self._contents.load, list(lines))
-
-
-class _BlockingView(dns.resolver.CacheBase):
-    """What `Resolver.cache` gives: the entries that are fresh, by dnspython's keys."""
-
-    def __init__(self, resolver: Resolver, view: CacheView) -> None:
-        super().__init__()
-        self._resolver = resolver
-        self._view = view
-        self.statistics = view.statistics
-
-    def get(self, key: dns.resolver.CacheKey) -> Answer | None:
-        """The answer for (name, type, class), or None if there is no fresh one."""
-        return self._resolver._call(self._view.get, key)
-
-    def flush(self, key: dns.resolver.CacheKey | None = None) -> None:
-        """Forget one key, or everything."""
-        self._resolver._call(self._view.flush, key)
-
-    def reset_statistics(self) -> None:
-        """Set the counts of hits and misses to zero."""
-        self._resolver._call(self._view.reset_statistics)
 
 
 async def _write_what_waits() -> None:

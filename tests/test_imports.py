@@ -58,6 +58,7 @@ TIERS = (
     {
         "background",
         "blocking",
+        "blockingview",
         "integrations",
         "server",
         "cli",
