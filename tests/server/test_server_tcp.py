@@ -144,7 +144,6 @@ async def test_who_takes_too_long_for_a_query_is_sent_away(monkeypatch):
 
 @in_loop
 async def test_who_waits_for_a_reply_is_not_idle(monkeypatch):
-    monkeypatch.setattr(connection, "IDLE", 0.01)
     monkeypatch.setattr(tcp, "_SWEEP", 0.01)
     gated = Gated()
     async with (
@@ -153,6 +152,8 @@ async def test_who_waits_for_a_reply_is_not_idle(monkeypatch):
     ):
         stream.send(query(WWW))
         await until(lambda: gated.count)
+        monkeypatch.setattr(connection, "IDLE", 0.01)
+        await asyncio.sleep(0.1)  # some sweeps
         (only,) = server._tcp[0].connections
         assert not only.overdue(only._since + 1)
         gated.open()
