@@ -22,7 +22,7 @@ from resolverkit.server.settings import Settings
         ("listen = ['192.0.2.1']", 1, "say who may ask"),
         ("explain = 1", 1, "true or false"),
         ("workers = '2'", 1, "a whole number"),
-        ("workers = 2\nhttp = '127.0.0.1:0'", 1, "http and listen_https allow 1"),
+        ("workers = 2\nhttp = '127.0.0.1:0'", 1, "http allows 1"),
         ("stale = {for = 1}", 1, "for=1: allowed in stale are max_stale"),
         ("[stale]\nttl = 30\nmax_stale = 'x'", 3, "max_stale='x': allowed in stale"),
         ("[stale]\nttl = 30\nmax_stale = -1", 3, "max_stale=-1: allowed are 0 to"),
