@@ -282,8 +282,8 @@ class File:
         self._keys.update(keys)
         if self.known is not None and self.known is not self._keys:
             self.known.update(keys)  # it serves while a new one is filled
-        # In the order of the index, whose pages are looked up once. (Two of one key
-        # stay as they are: sorting is stable.)
+        # In the order of the index, whose pages are looked up once. Two of one key stay
+        # as they are: sorting is stable.
         for value in rows.values_of(sorted(records, key=_key)):
             connection.execute(rows.PUT, (value, now))
 
