@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 import struct
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dns.exception
 import dns.flags
@@ -29,6 +29,9 @@ import dns.rdatatype
 
 from resolverkit.errors import BadReply
 from resolverkit.model import Ede, Kind, Question, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_TTL = 604_800
 """Seconds; RFC 8767 section 4 suggests a cap of 7 days, top bit set or not."""
@@ -163,8 +166,8 @@ class Mould:
     def __init__(
         self, rdtype: int, rdclass: int, dnssec_ok: bool, checking_disabled: bool
     ) -> None:
-        self.rdtype = rdtype
-        self.rdclass = rdclass
+        self.rdtype: int = rdtype
+        self.rdclass: int = rdclass
         self._header = _HEADERS[checking_disabled]
         self._pair = _pack_pair(rdtype, rdclass)
         self._opt = _OPTS[dnssec_ok]
@@ -187,7 +190,7 @@ class Mould:
         )
 
 
-mould = lru_cache(maxsize=256)(Mould)
+mould: Callable[[int, int, bool, bool], Mould] = lru_cache(maxsize=256)(Mould)
 
 
 def question_of(key: bytes) -> Question:

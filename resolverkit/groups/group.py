@@ -105,7 +105,7 @@ class Group(ABC):
         self._ranking = health.Ranking(self._records, keep=delay is None)
         self._order: list[Child] = []  # of all members, as the ranking has it
         self._down: list[Child] = []
-        self.budget = Budget()
+        self.budget: Budget = Budget()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.deadlines: Deadlines
         self._probes: set[asyncio.Future[Reply]] = set()
