@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import dns.ipv4
@@ -23,7 +24,9 @@ from resolverkit.model import AnswerPath, Kind, Source, name_from_wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolverkit.model import Attempt, Question, Reply
+    from resolverkit.entry import Entry
+    from resolverkit.memory import Memory
+    from resolverkit.model import Attempt
 
 _FORWARDED = frozenset({"name", "ttl", "covers"})
 _MADE = {
@@ -41,7 +44,20 @@ _MADE = {
 }
 """Attributes that are worked out when they are read, and what does it."""
 _A, _AAAA = 1, 28
-_PARSE_COST, _RRSET_COST, _RDATA_COST = 4000, 900, 300  # bytes, about
+_PARSE_COST, _RRSET_COST, _RDATA_COST = 4000, 750, 250  # bytes, about
+
+
+class _Read:
+    """What was read of an Answer, and what a stale one is told beside its entry."""
+
+    __slots__ = (*_MADE, "detail", "since", "stale_ttl")
+
+    def __init__(
+        self, since: tuple[Attempt, ...] = (), stale_ttl: int = 0, detail: str = ""
+    ) -> None:
+        self.since = since
+        self.stale_ttl = stale_ttl
+        self.detail = detail
 
 
 class Answer(dns.resolver.Answer):
@@ -54,6 +70,9 @@ class Answer(dns.resolver.Answer):
         path: how the answer came to be.
     """
 
+    # Nothing else of one not read yet: of hits there are many that nobody reads.
+    __slots__ = ("_entry", "_memory", "_read", "_source")
+
     path: AnswerPath
     qname: dns.name.Name
     rdtype: dns.rdatatype.RdataType
@@ -65,110 +84,101 @@ class Answer(dns.resolver.Answer):
     nameserver: str | None
     port: int | None
     expiration: float
-    # What most answers do without.
-    _since: tuple[Attempt, ...] = ()
-    _stale_ttl: int = 0
-    _detail: str = ""
-    _on_parse: Callable[[Question, Reply, int], None] | None = None
 
     def __init__(  # dnspython's parses at once: not called
         self,
-        question: Question,
-        reply: Reply,
+        entry: Entry,
         source: Source,
-        learnt: float,
-        clock: Callable[[], float],
-        on_parse: Callable[[Question, Reply, int], None] | None = None,
+        memory: Memory,
         *,
-        since: tuple[Attempt, ...] = (),
         stale_ttl: int = 0,
         detail: str = "",
     ) -> None:
         """Make the shell; for resolverkit's own use.
 
         Args:
-            question: what was asked.
-            reply: what came.
+            entry: what came, and when.
             source: where from.
-            learnt: when, on `clock`.
-            clock: the resolver's clock, for ages.
-            on_parse: told of the bytes that what was parsed takes.
-            since: attempts that have failed since it was learnt.
+            memory: has the clock for ages, and is told of what is parsed.
             stale_ttl: TTL of the records where they are stale, in seconds.
             detail: for the path.
         """
-        self._question = question
-        self._reply = reply
+        self._entry = entry
         self._source = source
-        self._learnt = learnt
-        self._clock = clock
-        self._on_parse = on_parse
-        if since:
-            self._since = since
-        if detail:
-            self._detail = detail
-        if stale_ttl:
-            self._stale_ttl = stale_ttl
-            self.expiration = time.time() + stale_ttl
+        self._memory = memory
+        self._read: _Read | None = None
+        if stale_ttl or detail or entry.since:
+            self._read = _Read(entry.since, stale_ttl, detail)
+            if stale_ttl:
+                self.expiration = time.time() + stale_ttl
+
+    @property
+    def entry(self) -> Entry:
+        """What it was made of; for resolverkit's own use."""
+        return self._entry
 
     def __getattr__(self, attr: str) -> Any:
+        if attr in _MADE:
+            if self._read is None:
+                self._read = _Read()
+            getattr(self, _MADE[attr])()
+            return getattr(self._read, attr)
         if attr in _FORWARDED and self.rrset is not None:
             return getattr(self.rrset, attr)
-        if attr not in _MADE or "_reply" not in self.__dict__:
-            raise AttributeError(attr)
-        getattr(self, _MADE[attr])()
-        return self.__dict__[attr]
+        raise AttributeError(attr)
 
     def _parse(self) -> None:
-        reply = self._reply
-        if reply.message is None:
-            message = dns.message.from_wire(reply.wire)
-            assert isinstance(message, dns.message.QueryMessage)
-            reply.message = message
-            self._charge(_PARSE_COST + 4 * len(reply.wire))
-        self.response = reply.message
-        self.chaining_result = reply.message.resolve_chaining()
+        reply = self._entry.reply
+        message = reply.message
+        if message is None:
+            parsed = dns.message.from_wire(reply.wire)
+            assert isinstance(parsed, dns.message.QueryMessage)
+            message = parsed
+            self._memory.parsed(self, _PARSE_COST + 4 * len(reply.wire))
+        self.response = message
+        self.chaining_result = message.resolve_chaining()
 
     def _read_rrset(self) -> None:
         """The addresses by hand, some ten times as fast as parsing the message."""
-        question, reply = self._question, self._reply
-        plain = reply.kind is Kind.DATA and reply.message is None
-        if plain and question.rdtype in {_A, _AAAA} and question.rdclass == 1:
+        entry, read = self._entry, self._read
+        assert read is not None
+        plain = entry.kind is Kind.DATA and not hasattr(read, "response")
+        if plain and self.rdtype in {_A, _AAAA} and self.rdclass == 1:
             self.rrset = self._read_addresses()
             self.canonical_name = self.rrset.name
         else:
             chain = self.chaining_result
             self.canonical_name = chain.canonical_name
             self.rrset = chain.answer
-            if self._stale_ttl and self.rrset is not None:
+            if read.stale_ttl and self.rrset is not None:
                 self.rrset = self.rrset.copy()  # type: ignore[no-untyped-call]
-        if self._stale_ttl and self.rrset is not None:
-            self.rrset.ttl = self._stale_ttl  # RFC 8767 section 4
+        if read.stale_ttl and self.rrset is not None:
+            self.rrset.ttl = read.stale_ttl  # RFC 8767 section 4
 
     def _read_addresses(self) -> dns.rrset.RRset:
-        question, reply = self._question, self._reply
-        ttl, found = wire.addresses(question, reply)
-        name = self.qname
-        if reply.final != question.wire_name:
-            name = name_from_wire(reply.final)
+        entry, rdtype = self._entry, int(self.rdtype)
+        owner, data = entry.name, entry.plain
+        name, final = self.qname, owner
+        if data is None:
+            reply = entry.reply
+            data, final = reply.wire, reply.final
+            if final != owner:
+                name = name_from_wire(final)
+        ttl, found = wire.addresses(owner, rdtype, final, data)
         rrset = dns.rrset.RRset(name, self.rdclass, self.rdtype)
-        make = _make_a if question.rdtype == _A else _make_aaaa
+        make = _make_a if rdtype == _A else _make_aaaa
         rrset.items = dict.fromkeys([make(rdata) for rdata in found])
         rrset.ttl = ttl
-        self._charge(_RRSET_COST + _RDATA_COST * len(found))
+        self._memory.parsed(self, _RRSET_COST + _RDATA_COST * len(found))
         return rrset
 
-    def _charge(self, cost: int) -> None:
-        if self._on_parse is not None:
-            self._on_parse(self._question, self._reply, cost)
-
     def _read_question(self) -> None:
-        question = self._question
+        question = self._entry.question
         self.rdtype, self.rdclass = _enums(question.rdtype, question.rdclass)
         self.qname = question.name
 
     def _read_winner(self) -> None:
-        winner = self._reply.winner
+        winner = self._entry.reply.winner
         self.nameserver = self.port = None
         if winner is not None:
             encrypted_by_name = winner.transport == "doh"
@@ -176,40 +186,54 @@ class Answer(dns.resolver.Answer):
             self.port = winner.endpoint.port
 
     def _read_times(self) -> None:
-        assert self._clock is not None
-        self.expiration = time.time() - (self._clock() - self._learnt) + self._reply.ttl
+        age = self._memory.clock() - self._entry.learnt
+        self.expiration = time.time() - age + self._entry.ttl
 
     def _read_path(self) -> None:
-        reply = self._reply
+        entry, reply, read = self._entry, self._entry.reply, self._read
+        assert read is not None
         self.path = AnswerPath(
             self._source,
             reply.winner,
-            reply.attempts + self._since,
+            reply.attempts + read.since,
             reply.ttl,
-            self._learnt,
+            entry.learnt,
             reply.disputed,
-            self._detail,
-            self._clock,
+            read.detail,
+            self._memory.clock,
             *reply.quorum,
         )
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: everything read, ages as of now, no clock."""
-        for attr in _MADE:
-            getattr(self, attr)
-        state = dict(self.__dict__)
+        state = {attr: getattr(self, attr) for attr in _MADE}
         path: AnswerPath = state["path"]
-        age = path.age
         state["path"] = AnswerPath(
-            path.source, path.winner, path.attempts, path.ttl, -age,
+            path.source, path.winner, path.attempts, path.ttl, -path.age,
             path.disputed, path.detail, _frozen, path.asked, path.agreed,
         )  # fmt: skip
-        for private in ("_reply", "_question", "_clock", "_on_parse", "_since"):
-            state.pop(private, None)
-        return state
+        return self.__dict__ | state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._read = _Read()
+        for attr, value in state.items():
+            setattr(self, attr, value)
 
     def __repr__(self) -> str:
-        return f"<Answer {self._source}: {self.rrset}>"
+        return f"<Answer {self.path.source}: {self.rrset}>"
+
+
+def _put(attr: str) -> Callable[[Answer, Any], None]:
+    def put(answer: Answer, value: Any) -> None:
+        if answer._read is None:
+            answer._read = _Read()
+        setattr(answer._read, attr, value)
+
+    return put
+
+
+for _attr in _MADE:  # what was not read yet goes to Answer.__getattr__
+    setattr(Answer, _attr, property(attrgetter(f"_read.{_attr}"), _put(_attr)))
 
 
 @functools.lru_cache(maxsize=256)

@@ -23,7 +23,7 @@ from resolverkit.record import Denied, Record, said_by
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from resolverkit.memory import Entry
+    from resolverkit.entry import Entry
     from resolverkit.record import Change
     from resolverkit.upstream import Store
 

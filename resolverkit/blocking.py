@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from resolverkit.answer import Answer
     from resolverkit.config import Spec, Strategy
     from resolverkit.hooks import Hook
-    from resolverkit.model import Question, Reply
     from resolverkit.policy import StalePolicy
     from resolverkit.stats import Stats
     from resolverkit.survey import Survey
@@ -156,11 +155,11 @@ class Resolver(dns.resolver.Resolver):
         self.__dict__.update(own)
         charge = inner._store.charge
 
-        def charge_soon(question: Question, reply: Reply, cost: int) -> None:
+        def charge_soon(answer: Answer, cost: int) -> None:
             # Answers are parsed by whoever reads them, and tables are the loop's.
-            background.call_soon(charge, question, reply, cost)
+            background.call_soon(charge, answer, cost)
 
-        inner._charge = charge_soon
+        inner._store.parsed = charge_soon
         weakref.finalize(self, _let_go, inner).atexit = False
         if spec is not None:
             _with_store.add(self)

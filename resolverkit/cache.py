@@ -27,8 +27,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from resolverkit import policy
 from resolverkit.deadlines import Deadlines, Timeouts
+from resolverkit.entry import Entry
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamError
-from resolverkit.memory import MAX_BYTES, Entry, Memory, is_chosen_block
+from resolverkit.memory import MAX_BYTES, Memory, is_chosen_block
 from resolverkit.model import Kind, Source
 from resolverkit.record import reply_of
 from resolverkit.upstream import Pending, listen
@@ -571,8 +572,8 @@ class Cache(Memory):
     def _write_behind(self, behind: Behind, entry: Entry, question: Question) -> None:
         if self._positive.get(entry.key) is entry:
             behind.learnt(entry)
-        elif entry.reply.denial and entry.reply.soa:
-            for key in self.denied_keys(question, entry.reply):
+        elif (reply := entry.reply).denial and reply.soa:
+            for key in self.denied_keys(question, reply):
                 behind.denied(key)
 
     def _fail(self, flight: _Flight, error: UpstreamError) -> None:
@@ -590,7 +591,7 @@ class Cache(Memory):
         local = getattr(error, "local", False)
         if entry is not None:
             own = flight.key == question.key  # not by TCP, or from a source address
-            entry.failed(now if own and not local else None, error.attempts)
+            self.failed(entry, now if own and not local else None, error.attempts)
         if not local:
             stale = entry is not None and entry.usable(now, self.stale)
             self.note_failure(flight.key, question, error, now, stale=stale)
@@ -605,7 +606,7 @@ class Cache(Memory):
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
-        if entry.reply.kind is _DATA or not question.cacheable:
+        if entry.kind is _DATA or not question.cacheable:
             if flight.looking:
                 self._stop_looking(flight)
             self._flights.pop(flight.key, None)

@@ -13,8 +13,9 @@ from resolverkit.model import Source
 if TYPE_CHECKING:
     from resolverkit.cache import Cache
 
-BYTES_PER_NODE = 5120
-"""What one entry of a dnspython cache is taken for when it sets the size."""
+BYTES_PER_NODE = 1024
+"""What one entry of a dnspython cache is taken for when it sets the size: an entry that
+is read often, with a message of some size."""
 
 
 class CacheView(dns.resolver.CacheBase):
@@ -34,13 +35,7 @@ class CacheView(dns.resolver.CacheBase):
         entry = self._store.find(question)
         if entry is None or self._store.clock() >= entry.expires:
             return None
-        return Answer(
-            question,
-            entry.reply,
-            Source.CACHE,
-            learnt=entry.learnt,
-            clock=self._store.clock,
-        )
+        return Answer(entry, Source.CACHE, self._store)
 
     def flush(self, key: dns.resolver.CacheKey | None = None) -> None:
         """Forget one key, or everything."""

@@ -232,7 +232,8 @@ def _data(question: Question, reply: Reply) -> set[bytes]:
     if reply.kind is not Kind.DATA:
         return set()
     if _has_addresses(question):
-        return set(wire.addresses(question, reply)[1])
+        asked = question.wire_name, question.rdtype
+        return set(wire.addresses(*asked, reply.final, reply.wire)[1])
     message = reply.message or dns.message.from_wire(reply.wire)
     assert isinstance(message, dns.message.QueryMessage)
     rdatas = message.resolve_chaining().answer or ()

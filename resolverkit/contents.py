@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from resolverkit.cache import Cache
-    from resolverkit.memory import Entry
+    from resolverkit.entry import Entry
     from resolverkit.upstream import Store
 
 
@@ -128,7 +128,7 @@ class Contents:
         cache, now, date = self._cache, self._cache.clock(), time.time()
         seen = set()
         for entry in cache.entries():
-            if entry.reply.kind is Kind.DATA:
+            if entry.kind is Kind.DATA:
                 seen.add(entry.key)
                 file.write(json.dumps(to_json(record_of(entry, now), date)) + "\n")
         count = len(seen)
@@ -162,8 +162,9 @@ class Contents:
                 reply = reply_of(record)
             except (BadReply, ValueError) as error:
                 raise ConfigurationError(f"line {number}: {error}") from None
+            there = cache.find(wire.question_of(record.key))
             entry = cache.adopt(record, reply, now)
-            if entry is not None and entry.reply is reply:
+            if entry is not None and entry is not there:
                 count += 1
                 if cache.behind is not None:
                     cache.behind.learnt(entry)

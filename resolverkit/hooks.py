@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from resolverkit.cache import Served
+    from resolverkit.entry import Entry
     from resolverkit.errors import UpstreamError
-    from resolverkit.memory import Entry
     from resolverkit.model import Question
 
 _log = logging.getLogger("resolverkit.resolver")

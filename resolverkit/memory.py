@@ -4,16 +4,18 @@ No loop and no upstream here: `resolverkit.cache` fills it. Positive entries, de
 and failures have separate byte bounds, so that a flood of random names cannot push out
 the last known good. Positive entries live in a dict with second chances (an entry that
 was read since it was last passed over stays): a hit sets one flag. Denials and failures
-live in LRUs.
+live in LRUs. `resolverkit.entry` has what one of them takes.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
 
 from resolverkit import policy, wire
+from resolverkit.entry import Entry
 from resolverkit.errors import UpstreamError
 from resolverkit.model import Kind
 
@@ -30,93 +32,18 @@ MAX_BYTES = 64 * 1024 * 1024
 DENIAL_SHARE, FAILURE_SHARE = 8, 32
 """Denials get an eighth of that again, failures a thirty-second."""
 
-_ENTRY_COST = (
-    400  # bytes beside the wire: the entry, reply, question, attempt, dict slots
-)
+PARSED_SHARE = 16
+"""What was parsed of answers lately gets a sixteenth of the bytes, and is forgotten
+first: to parse them again costs some µs, and to ask again far more."""
+
 _FAILURE_COST = 600
-_KEPT_ATTEMPTS = 8  # of those that failed since an entry was learnt
+_LRU_COST = 250  # of a place in an LRU of cachetools, beside what a dict takes
+_MESSAGE_COST = 4000  # of dnspython's, beside four times its octets
 _SAME = 1.0  # seconds: dates in stores are rounded, and their clocks differ a bit
 _ADDRESSES = (1, 28)
 _CNAME = 5
 _ANY_TYPE = b"\0\0"
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
-
-
-class Entry:
-    """A reply and when it was learnt (on the cache's clock)."""
-
-    __slots__ = (
-        "answer",
-        "denied_at",
-        "expires",
-        "failed_at",
-        "found",
-        "key",
-        "learnt",
-        "refresh_at",
-        "reply",
-        "since",
-        "size",
-        "used",
-    )  # fmt: skip
-
-    def __init__(self, question: Question, reply: Reply, now: float) -> None:
-        self.key: bytes = question.key
-        self.found: tuple[dict[Any, Entry], tuple[Any, ...]] | None = None  # by hits
-        self.used: bool = False
-        self.size: int = 0
-        self.renew(reply, now)
-
-    @property
-    def question(self) -> Question:
-        """What it answers; made anew, for it is asked for seldom."""
-        return wire.question_of(self.key)
-
-    def renew(self, reply: Reply, now: float) -> None:
-        """Take a newer reply in place of the old one."""
-        ttl = reply.ttl
-        if reply.kind is not _DATA and reply.denial and not reply.soa:
-            ttl = reply.ttl = int(policy.LAME_TTL)
-        self.reply: Reply = reply
-        self.learnt: float = now
-        self.expires: float = now + ttl
-        self.refresh_at: float = now + ttl * (1 - policy.REFRESH_AHEAD)
-        self.answer: Answer | None = None
-        self.since: tuple[Attempt, ...] = ()
-        self.failed_at: float | None = None
-        self.denied_at: float | None = None  # since when upstreams have denied it
-
-    def failed(self, now: float | None, attempts: tuple[Attempt, ...]) -> None:
-        """A refresh failed; `now` is None where that was this machine's fault."""
-        self.failed_at = self.failed_at if now is None else now
-        self.since = (*self.since, *attempts)[-_KEPT_ATTEMPTS:]
-
-    def deny(self, now: float, attempts: tuple[Attempt, ...] = ()) -> None:
-        """Upstreams deny it: it counts no more, but for those who hold on to it."""
-        if self.denied_at is None:
-            self.denied_at = now
-        self.refresh_at = float("-inf")
-        self.failed(now, attempts)
-
-    def age(self, now: float) -> None:
-        """It counts as expired from `now` on, if it did not before."""
-        self.expires = min(self.expires, now)
-        self.refresh_at = float("-inf")  # for who has it at hand
-
-    def held(self, now: float, stale: StalePolicy) -> bool:
-        """Whether it may be served although upstreams deny it."""
-        return (
-            self.denied_at is not None
-            and stale.on_denial == "hold"
-            and now < self.denied_at + stale.hold
-            and self.usable(now, stale)
-        )
-
-    def usable(self, now: float, stale: StalePolicy) -> bool:
-        """Whether it may be served, stale or fresh."""
-        if self.reply.denial and not self.reply.soa:
-            return now < self.expires
-        return now < self.expires + stale.max_stale
 
 
 class Failure:
@@ -148,6 +75,11 @@ class Memory:
         clock: seconds, counting suspend where the system can.
         stale: how long an entry counts as last known good.
         max_bytes: bound for positive entries; 0 keeps nothing.
+
+    Attributes:
+        hot: entries by type and name as callers write them, for hits; who forgets an
+            entry takes it from there.
+        parsed: called with an Answer that was read and the bytes which that took.
     """
 
     def __init__(
@@ -161,6 +93,10 @@ class Memory:
         self.evictions: int = 0
         # Of positive entries: what was read of them may be void.
         self.changes: int = 0
+        self.hot: dict[Any, dict[Any, Entry]] = {}
+        self.parsed: Callable[[Answer, int], None] = self.charge
+        self._parsed: deque[tuple[Entry, int]] = deque()
+        self._parsed_bytes = 0
         self._positive: dict[bytes, Entry] = {}
         self._bytes = 0
         self._other_types: dict[bytes, set[int]] = {}
@@ -181,6 +117,7 @@ class Memory:
         )
         for entry in old:
             self._keep(entry, entry.question)
+        self._forget_parsed(max_bytes // PARSED_SHARE)
         self._shrink()
 
     @property
@@ -236,6 +173,7 @@ class Memory:
         """Forget every entry and every failure; flights go on."""
         for entry in self.entries():
             self.drop(entry)
+        self._forget_parsed(0)
         self.forget_failures()
 
     def forget_failures(self) -> None:
@@ -266,22 +204,61 @@ class Memory:
         self._elsewhere |= dict.fromkeys(views, now)
         for entry in self.entries():
             if wire.view_of(entry.key) in views:
+                size = entry.size
                 entry.age(now)
+                self._resized(entry, size)
         self.forget_failures()
 
-    def charge(self, question: Question, reply: Reply, cost: int) -> None:
-        """An entry's message was parsed: count the bytes that this takes."""
-        entry = self._positive.get(question.key)
-        if entry is not None and entry.reply is reply:
-            entry.size += cost
-            self._bytes += cost
+    def charge(self, answer: Answer, cost: int) -> None:
+        """An answer was read: count the bytes that this takes if hits share it."""
+        entry = answer.entry
+        if entry.answer is answer:
+            self._note_parsed(entry, cost)
+
+    def _note_parsed(self, entry: Entry, cost: int) -> None:
+        self._parsed.append((entry, cost))
+        self._parsed_bytes += cost
+        self._bytes += cost
+        self._forget_parsed(self.max_bytes // PARSED_SHARE)
+        if self._bytes > self.max_bytes:
             self._shrink()
+
+    def _forget_parsed(self, limit: int) -> None:
+        """Have the next hits parse again what was parsed first; callers keep theirs."""
+        while self._parsed_bytes > limit:
+            entry, cost = self._parsed.popleft()
+            entry.forget_parsed()
+            self._parsed_bytes -= cost
+            self._bytes -= cost
+
+    def remember(self, entry: Entry, table: dict[Any, Entry], key: Any) -> None:
+        """Have hits find an entry in a table of `hot`: by one text and one Name."""
+        if self._positive.get(entry.key) is not entry:
             return
-        entry = self._denials.get(question.key)
-        if entry is not None and entry.reply is reply:
-            del self._denials[question.key]
-            entry.size += cost
-            self._keep_denial(question.key, entry)
+        size = entry.size
+        if isinstance(key, str):
+            if entry.text is not None and table.get(entry.text) is entry:
+                return
+            entry.text = key
+        else:
+            if entry.labels is not None and table.get(entry.labels) is entry:
+                return
+            entry.labels = key
+        table[key] = entry
+        self._bytes += entry.size - size
+
+    def failed(
+        self, entry: Entry, now: float | None, attempts: tuple[Attempt, ...]
+    ) -> None:
+        """A refresh of an entry failed; see `Entry.failed`."""
+        size = entry.size
+        entry.failed(now, attempts)
+        self._resized(entry, size)
+
+    def _resized(self, entry: Entry, size: int) -> None:
+        """An entry had that many bytes until now."""
+        if self._positive.get(entry.key) is entry:
+            self._bytes += entry.size - size
 
     def learn(self, question: Question, reply: Reply, now: float) -> Entry:
         """Take in what a reply says, of its own question and of others.
@@ -302,7 +279,7 @@ class Memory:
             and key not in self._positive
         ):  # as nearly all: it says nothing of other entries
             self._positive[key] = first = Entry(question, reply, now)
-            self._charge(first, len(key))
+            self._count(first)
             return first
         if kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
             return Entry(question, reply, now)
@@ -312,14 +289,15 @@ class Memory:
             if reply.ttl:  # TTL 0 is for this question only
                 self._keep(entry, question)
         elif kind is _DATA and reply.ttl:
-            self._bytes -= entry.size
-            self.changes += 1
-            entry.renew(reply, now)
+            self._remove(key, entry)
+            entry = Entry(question, reply, now)
             self._keep(entry, question)
         elif kind is _DATA:
             # A vantage that counts its TTL down says 0 for a second: the answer is for
             # this question only, and the last known good is still the one before it.
-            entry.since, entry.failed_at, entry.denied_at = (), None, None
+            size = entry.size
+            entry.forgive()
+            self._resized(entry, size)
             entry = Entry(question, reply, now)
         else:
             self._retire(key, entry, reply, now)
@@ -425,8 +403,8 @@ class Memory:
         return keys
 
     def _keep(self, entry: Entry, question: Question) -> None:
-        reply, key = entry.reply, question.key
-        if reply.kind is _DATA:
+        key = question.key
+        if entry.kind is _DATA:
             if self._denials.currsize and entry.denied_at is None:
                 self._denials.pop(key, None)
                 self._denials.pop(_nxdomain_key(question), None)
@@ -437,25 +415,26 @@ class Memory:
             if question.rdtype not in _ADDRESSES:
                 name = _name_key(question)
                 self._other_types.setdefault(name, set()).add(question.rdtype)
-            self._charge(entry, len(key))
+            self._count(entry)
             return
-        entry.size = _cost(entry.reply, len(key))
-        other = _nxdomain_key(question)
+        self._note_message(entry)
+        other, reply = _nxdomain_key(question), entry.reply
         if reply.kind is Kind.NXDOMAIN and reply.final == question.wire_name:
             key, other = other, key
         self._denials.pop(other, None)  # the newer word on the name
-        self._keep_denial(key, entry)
+        if _size(entry) <= self._denials.maxsize:
+            self._denials[key] = entry
 
-    def _charge(self, entry: Entry, length: int) -> None:
-        """Count the bytes of a positive entry with a key of that length."""
-        entry.size = size = _cost(entry.reply, length)
-        self._bytes += size
+    def _count(self, entry: Entry) -> None:
+        """Count the bytes of a positive entry that has come."""
+        self._note_message(entry)
+        self._bytes += entry.size
         if self._bytes > self.max_bytes:
             self._shrink()
 
-    def _keep_denial(self, key: bytes, entry: Entry) -> None:
-        if entry.size <= self._denials.maxsize:
-            self._denials[key] = entry
+    def _note_message(self, entry: Entry) -> None:
+        if entry.message is not None:
+            self._note_parsed(entry, _MESSAGE_COST + 4 * len(entry.reply.wire))
 
     def _shrink(self) -> None:
         """Evict what was not read since it was last passed over, until it fits.
@@ -487,13 +466,13 @@ class Memory:
         self.changes += 1
         self._bytes -= entry.size
         entry.refresh_at = float("-inf")  # for who still has it at hand
-        if entry.found is not None:
-            table, keys = entry.found
-            for known in keys:
-                table.pop(known, None)
-            entry.found = None
-        question = entry.question
-        if question.rdtype not in _ADDRESSES:
+        rdtype = entry.rdtype
+        table = self.hot.get(rdtype, {})
+        for known in (entry.text, entry.labels):
+            if known is not None and table.get(known) is entry:
+                del table[known]
+        if rdtype not in _ADDRESSES:
+            question = entry.question
             name = _name_key(question)
             types = self._other_types.get(name, set())
             types.discard(question.rdtype)
@@ -508,7 +487,9 @@ class Memory:
             self._remove(key, entry)
         else:
             self.changes += 1
+            size = entry.size
             entry.deny(now, reply.attempts)
+            self._resized(entry, size)
 
     def _evict_direct(self, name: bytes, question: Question) -> None:
         """Drop positive entries with direct data at `name`, which is an alias now."""
@@ -516,7 +497,7 @@ class Memory:
             entry = self._positive.get(key)
             if entry is None or entry.reply.final != name:
                 continue
-            if entry.question.rdtype != _CNAME:  # the CNAME itself
+            if entry.rdtype != _CNAME:  # the CNAME itself
                 self._remove(key, entry)
 
     def _keys_at(self, name: bytes, question: Question) -> list[bytes]:
@@ -550,13 +531,8 @@ class Memory:
         return len(recent) >= 2
 
 
-def _cost(reply: Reply, length: int) -> int:
-    """Bytes that an entry takes whose key has that length, about."""
-    return _ENTRY_COST + len(reply.wire) + length + 100 * len(reply.attempts)
-
-
-def _size(entry: Entry) -> int:
-    return entry.size
+def _size(denial: Entry) -> int:
+    return denial.size + _LRU_COST
 
 
 def _rest_key(question: Question) -> bytes:

@@ -7,6 +7,7 @@ network: `reply_of` scans the message again, `record_text` refuses what is no re
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from resolverkit import wire
@@ -101,11 +102,17 @@ def reply_of(record: Record) -> Reply:
     reply.disputed = record.disputed
     said = record.said
     if said.upstream:
-        endpoint = Endpoint(*said[:5])
+        endpoint = _endpoint(*said[:5])
         reply.winner = Attempt(
             endpoint, 0.0, said.elapsed, Outcome.DATA, reply.rcode, reply.ede
         )
     return reply
+
+
+@functools.lru_cache(maxsize=64)
+def _endpoint(name: str, transport: str, operator: str, at: str, port: int) -> Endpoint:
+    """One for all answers of a server, of which a store may give thousands."""
+    return Endpoint(name, transport, operator, at, port)
 
 
 def said_by(winner: Attempt | None) -> Said:

@@ -22,9 +22,10 @@ from resolverkit import config, errors, special, wire
 from resolverkit.answer import Answer
 from resolverkit.cache import Cache, Call, LifetimeOver, Served
 from resolverkit.cacheview import CacheView
+from resolverkit.entry import Entry
 from resolverkit.errors import ConfigurationError, UpstreamError
 from resolverkit.hooks import Reporter
-from resolverkit.memory import MAX_BYTES, Entry
+from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
@@ -145,9 +146,8 @@ class Resolver(dns.asyncresolver.Resolver):
 
             behind = Behind(config.store_of(store), self._clock)
         self._store = Cache(self._clock, self._stale, cache_size, behind)
-        self._charge = self._store.charge
         self._reporter = self._store.observer = Reporter(hook, self._path)
-        self._hot: dict[Any, dict[Any, Entry]] = {}  # by text, or labels
+        self._hot = self._store.hot  # by type, then by text, or labels
         self._types: dict[Any, _Types] = {}  # by type and class as they were given
         self._checked = False  # the lifetime, by whoever first needs it
         self._stack: Stack | None = None
@@ -187,7 +187,7 @@ class Resolver(dns.asyncresolver.Resolver):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name in _HIT_OPTIONS:  # what the table of hits takes for granted
-            self._hot = {}
+            self._hot = self._store.hot = {}
             self._types = {}
         elif name == "lifetime":
             self._checked = False
@@ -214,7 +214,7 @@ class Resolver(dns.asyncresolver.Resolver):
     @cache.setter
     def cache(self, cache: dns.resolver.CacheBase | None) -> None:
         """Switch caching off with None; an `LRUCache` of dnspython's sets the size."""
-        self._hot = {}
+        self._hot = self._store.hot = {}
         if cache is None:
             self._store.clear()
         self._store.resize(CacheView.size_of(cache, self._cache_size))
@@ -280,11 +280,13 @@ class Resolver(dns.asyncresolver.Resolver):
                 else:  # its own hash is a loop in Python
                     entry = table.get(qname.labels)
                 if entry is not None and self._clock() < entry.refresh_at:
+                    store = self._store
+                    store.hits += 1
+                    entry.used = True
                     answer: Answer | None = entry.answer
-                    if answer is not None:
-                        self._store.hits += 1
-                        entry.used = True
-                        return answer
+                    if answer is None:  # what others parsed has pushed it out
+                        answer = entry.answer = Answer(entry, _CACHE, store)
+                    return answer
         call = self._begin(
             rdtype, rdclass, tcp, source, source_port, lifetime, backend, stale, refresh
         )
@@ -306,11 +308,8 @@ class Resolver(dns.asyncresolver.Resolver):
                 served = None  # it holds the error, whose traceback holds this frame
                 raise self._failure(question, error, call.lifetime) from error
             entry = served.entry
-            if served.source is _UPSTREAM and entry.reply.kind is _DATA:
-                return Answer(
-                    question, entry.reply, _UPSTREAM, entry.learnt,
-                    self._clock, self._charge,
-                )  # fmt: skip
+            if served.source is _UPSTREAM and entry.kind is _DATA:
+                return Answer(entry, _UPSTREAM, self._store)
             answer = self._conclude(question, served, call, raise_on_no_answer)
             if answer is not None:
                 if served.source is _CACHE and not search:
@@ -437,7 +436,7 @@ class Resolver(dns.asyncresolver.Resolver):
         self, question: Question, served: Served, call: _Call, raise_on_no_answer: bool
     ) -> Answer | None:
         """The answer for one candidate; None where there is no such name."""
-        kind = served.entry.reply.kind
+        kind = served.entry.kind
         if kind is _DATA:
             return self._answer(question, served, call.stale)
         if kind is Kind.NXDOMAIN:
@@ -522,14 +521,13 @@ class Resolver(dns.asyncresolver.Resolver):
         cached = source is _CACHE
         if cached and entry.answer is not None:
             return entry.answer
-        told = (question, entry.reply, source, entry.learnt, self._clock, self._charge)
         if source is _UPSTREAM:
-            return Answer(*told)
+            return Answer(entry, source, self._store)
         old = source is _STALE or source is _HELD
         if old:
             self._reporter.served(question, served)
         ttl = stale.ttl if old else 0
-        answer = Answer(*told, since=entry.since, stale_ttl=ttl, detail=served.detail)
+        answer = Answer(entry, source, self._store, stale_ttl=ttl, detail=served.detail)
         if cached and entry.key == question.key:
             entry.answer = answer
         return answer
@@ -542,7 +540,7 @@ class Resolver(dns.asyncresolver.Resolver):
         entry: Entry,
     ) -> None:
         """Put a cached answer where `resolve` finds it by its name as written."""
-        if question.rdclass != _IN or entry.reply.kind is not _DATA:
+        if question.rdclass != _IN or entry.kind is not _DATA:
             return
         if self.use_search_by_default:
             return
@@ -554,24 +552,20 @@ class Resolver(dns.asyncresolver.Resolver):
             if len(self._hot) >= _MAX_SPELLINGS:
                 return
             self._hot[spelling] = self._hot.setdefault(question.rdtype, {})
-        table = self._hot[spelling]
-        keys = entry.found[1] if entry.found and entry.found[0] is table else ()
-        if not any(isinstance(known, type(key)) for known in keys):  # one of each kind
-            table[key] = entry
-            entry.found = (table, (*keys, key))
+        self._store.remember(entry, self._hot[spelling], key)
 
     def _path(self, served: Served) -> AnswerPath:
-        entry = served.entry
+        entry, reply = served.entry, served.entry.reply
         return AnswerPath(
             served.source,
-            entry.reply.winner,
-            entry.reply.attempts + entry.since,
-            entry.reply.ttl,
+            reply.winner,
+            reply.attempts + entry.since,
+            reply.ttl,
             entry.learnt,
-            entry.reply.disputed,
+            reply.disputed,
             served.detail,
             self._clock,
-            *entry.reply.quorum,
+            *reply.quorum,
         )
 
     def _nxdomain(self, call: _Call) -> errors.NXDOMAIN:

@@ -560,15 +560,22 @@ def read_name(data: bytes, pos: int, end: int) -> tuple[bytes, int]:
     return name.lower(), pos if after < 0 else after
 
 
-def addresses(question: Question, reply: Reply) -> tuple[int, list[bytes]]:
+def addresses(
+    qname: bytes, rdtype: int, final: bytes, data: bytes
+) -> tuple[int, list[bytes]]:
     """The addresses in a reply to an A or AAAA question that was scanned here.
+
+    Args:
+        qname: the name that was asked for; lower-cased wire name, as `final`.
+        rdtype: A or AAAA.
+        final: the end of the CNAME chain, `Reply.final`.
+        data: the message.
 
     Returns:
         The least TTL as received (RFC 2181 section 8: 0 where the top bit is set), and
         the rdata of every record at the end of the chain, in order.
     """
-    data, pos = reply.wire, question.end
-    qname, rdtype = question.wire_name, question.rdtype
+    pos = 12 + len(qname) + 4
     least = 0x7FFFFFFF
     found = []
     for _ in range(_short(data, 6)[0]):
@@ -578,7 +585,7 @@ def addresses(question: Question, reply: Reply) -> tuple[int, list[bytes]]:
             owner, pos = read_name(data, pos, len(data))
         kind, _, ttl, rdlen = _record(data, pos)
         pos += 10 + rdlen
-        if kind == rdtype and owner == reply.final:
+        if kind == rdtype and owner == final:
             found.append(data[pos - rdlen : pos])
             least = min(least, 0 if ttl > 0x7FFFFFFF else ttl)
     return least, found

@@ -19,6 +19,7 @@ import pytest
 
 from resolverkit import wire
 from resolverkit.answer import Answer, _make_a, _make_aaaa
+from resolverkit.entry import Entry
 from resolverkit.model import Attempt, Endpoint, Outcome, Source, name_from_wire
 
 DOH = Endpoint("https://dns.example/q", "doh", "Example", "192.0.2.53", 443)
@@ -38,6 +39,14 @@ def clock():
     return 107.0
 
 
+class Keeper:
+    """What an Answer needs of the memory."""
+
+    def __init__(self, clock=clock, parsed=lambda *_: None):
+        self.clock = clock
+        self.parsed = parsed
+
+
 def make(
     records=RECORDS,
     source=Source.UPSTREAM,
@@ -45,6 +54,11 @@ def make(
     *,
     rdtype="A",
     authority=(),
+    learnt=100.0,
+    since=(),
+    disputed=False,
+    clock=clock,
+    on_parse=lambda *_: None,
     **options,
 ):
     number = dns.rdatatype.from_text(rdtype)
@@ -56,9 +70,11 @@ def make(
     if endpoint is not None:
         reply.winner = Attempt(endpoint, 5.0, 0.01, Outcome.DATA, 0)
         reply.attempts = (reply.winner,)
-    return Answer(
-        question, reply, source, **{"learnt": 100.0, "clock": clock, **options}
-    )
+    reply.disputed = disputed
+    entry = Entry(question, reply, learnt)
+    if since:
+        entry.failed(None, since)
+    return Answer(entry, source, Keeper(clock, on_parse), **options)
 
 
 def pickled(answer):
@@ -105,7 +121,7 @@ def test_a_record_can_be_deleted_as_in_dnspython():
 
 def test_it_is_parsed_once_and_only_when_read():
     charged = []
-    answer = make(on_parse=lambda *told: charged.append(told[2]))
+    answer = make(on_parse=lambda *told: charged.append(told[1]))
     with mock.patch.object(
         dns.message, "from_wire", side_effect=dns.message.from_wire
     ) as from_wire:
@@ -125,7 +141,6 @@ def test_it_is_parsed_once_and_only_when_read():
         assert from_wire.call_count == 1
     assert len(charged) == 2
     assert all(cost > 0 for cost in charged)
-    assert answer._reply.message is answer.response
 
 
 def test_addresses_are_those_of_the_message():
@@ -210,10 +225,9 @@ def test_what_dnspython_parsed_is_shared_with_the_response():
 
 def test_stale_and_fresh_answers_of_one_reply_do_not_disturb_each_other():
     fresh = make()
-    options = {"learnt": 100.0, "clock": clock}
-    stale = Answer(fresh._question, fresh._reply, Source.STALE, stale_ttl=30, **options)
+    stale = Answer(fresh.entry, Source.STALE, Keeper(), stale_ttl=30)
     assert (stale.ttl, fresh.ttl, stale.ttl) == (30, 60, 30)
-    assert stale.response is fresh.response
+    assert stale.response == fresh.response
 
 
 @pytest.mark.parametrize(
@@ -233,9 +247,7 @@ def test_the_path():
     assert (answer.path.ttl, answer.path.age) == (60, 7)
     assert answer.path.detail == "why"
     assert not answer.path.disputed
-    disputed = make()
-    disputed._reply.disputed = True
-    assert disputed.path.disputed
+    assert make(disputed=True).path.disputed
 
 
 def test_the_age_of_a_shared_answer_grows():

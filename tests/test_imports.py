@@ -31,6 +31,7 @@ TIERS = (
         "policy",
         "comparison",
         "special",
+        "entry",
         "memory",
         "record",
         "record_text",
@@ -69,7 +70,7 @@ TIERS = (
 )
 PURE = {
     "errors", "model", "addresses", "answer", "wire", "health", "policy", "comparison",
-    "special", "memory", "record", "record_text", "svcb",
+    "special", "entry", "memory", "record", "record_text", "svcb",
 }  # fmt: skip
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "threading", "os", "selectors"}
 ALLOWED = {  # beside their own file, where they may be

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from resolverkit import special, wire
 from resolverkit.answer import Answer
+from resolverkit.entry import Entry
+from resolverkit.memory import Memory
 from resolverkit.model import Kind, Source
+from resolverkit.policy import StalePolicy
 from resolverkit.special import Realm
 
 V6_LOOPBACK = "1." + "0." * 31 + "ip6.arpa"
@@ -112,7 +115,8 @@ def test_local_replies(name, rdtype, expected, do):
     again = wire.read_reply(question, reply.wire)  # a valid message that says the same
     assert again.final == reply.final == question.wire_name
     assert (again.kind, again.rcode) == (reply.kind, reply.rcode)
-    answer = Answer(question, reply, Source.LOCAL, learnt=0, clock=lambda: 0)
+    memory = Memory(lambda: 0.0, StalePolicy())
+    answer = Answer(Entry(question, reply, 0.0), Source.LOCAL, memory)
     if isinstance(expected, Kind):
         assert reply.kind is expected
         assert (reply.soa, again.soa) == (True, True)

@@ -27,8 +27,11 @@ from hypothesis import strategies as st
 
 from resolverkit import wire
 from resolverkit.answer import Answer
+from resolverkit.entry import Entry
 from resolverkit.errors import BadReply
+from resolverkit.memory import Memory
 from resolverkit.model import Kind, Source
+from resolverkit.policy import StalePolicy
 
 NAMES = [
     "a.example.", "b.example.", "www.a.example.", "c.d.example.", "e.test.", "f.test.",
@@ -147,7 +150,8 @@ def soa(owner="example.", ttl=3600, minimum=60):
 
 def read_all(question, reply):
     """Read all that an Answer has; nothing of it may raise."""
-    answer = Answer(question, reply, Source.UPSTREAM, learnt=0.0, clock=lambda: 1.0)
+    memory = Memory(lambda: 1.0, StalePolicy())
+    answer = Answer(Entry(question, reply, 0.0), Source.UPSTREAM, memory)
     for attr in (
         "qname", "rdtype", "rdclass", "rrset", "canonical_name", "response",
         "chaining_result", "expiration", "nameserver", "port", "path",
@@ -613,7 +617,7 @@ def test_the_ttl_of_addresses_is_the_least_as_dnspython_has_it(ttls, expected):
     records = [rr("A.example.", ttl, "A", f"192.0.2.{i}") for i, ttl in enumerate(ttls)]
     noise = [rr("b.example.", 1, "A", "192.0.2.66"), rr("a.example.", 2, "TXT", '"x"')]
     reply = read(ask(), [*records, noise[0]])
-    found = wire.addresses(ask(), reply)
+    found = wire.addresses(ask().wire_name, 1, reply.final, reply.wire)
     assert found == (expected, [bytes([192, 0, 2, i]) for i in range(len(ttls))])
     answer = read_all(ask(), reply)
     assert answer.ttl == answer.chaining_result.answer.ttl == expected

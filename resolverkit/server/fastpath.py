@@ -17,11 +17,11 @@ import struct
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from resolverkit.model import Kind
 from resolverkit.server import reply as replies
 
 if TYPE_CHECKING:
-    from resolverkit.memory import Entry
-    from resolverkit.model import Reply
+    from resolverkit.entry import Entry
     from resolverkit.resolver import Resolver
     from resolverkit.server.counts import ServerStats
     from resolverkit.server.query import Over, Query
@@ -38,15 +38,14 @@ class _Prepared:
     """One reply to one form of a question."""
 
     __slots__ = (
-        "denial", "entry", "over", "query", "reply", "rest", "ttls", "until",
+        "denial", "entry", "over", "query", "rest", "ttls", "until",
     )  # fmt: skip
 
     def __init__(self, query: Query, over: Over, entry: Entry) -> None:
         self.query = query
         self.over = over
         self.entry = entry
-        self.reply: Reply = entry.reply
-        self.denial = entry.reply.denial
+        self.denial = entry.kind is not Kind.DATA
         self.rest = bytearray()  # all but the id
         self.ttls: list[tuple[int, int]] = []  # where they stand, and what they were
         self.until = 0.0  # on the cache's clock: when a TTL counts down
@@ -121,7 +120,7 @@ class FastPath:
         if prepared is None:
             return self._as_spelled(asked, now)
         entry = prepared.entry
-        if entry.refresh_at <= now or entry.reply is not prepared.reply:
+        if entry.refresh_at <= now:
             return None
         if prepared.denial and self._memory.find(entry.question) is not entry:
             return None
@@ -181,16 +180,16 @@ class FastPath:
         self._table[key] = prepared
 
     def _make(self, prepared: _Prepared, now: float) -> None:
-        entry = prepared.entry
+        entry, reply = prepared.entry, prepared.entry.reply
         age = now - entry.learnt
-        ede = replies.passed_on(entry.reply.winner)
-        made = replies.fresh(prepared.query, prepared.over, entry.reply, age, ede)
+        ede = replies.passed_on(reply.winner)
+        made = replies.fresh(prepared.query, prepared.over, reply, age, ede)
         prepared.rest = bytearray(made[2:])
         prepared.until = entry.learnt + int(age) + 1
-        records = replies.records_of(entry.reply.wire, prepared.query.end)
+        records = replies.records_of(reply.wire, prepared.query.end)
         kept = replies.count(made) - prepared.query.edns  # some may not have fitted
         start = prepared.query.end - 2
-        ttls = replies.full_ttls(records, entry.reply)
+        ttls = replies.full_ttls(records, reply)
         places = [start + at for at in records.ttls]
         prepared.ttls = list(zip(places, ttls, strict=True))[:kept]
 
