@@ -40,6 +40,33 @@ def doh(tmp_path):
     return make
 
 
+def test_one_slow_reply_delays_no_other(doh):
+    async def main():
+        others_are_there = asyncio.Event()
+
+        async def slow_for_the_first(peer, n):
+            first, _, slow = await peer.request()
+            for _ in range(49):
+                stream, _, body = await peer.request()
+                peer.respond(stream, answer(body))
+            await others_are_there.wait()
+            peer.respond(first, answer(slow))
+            await peer.event()
+
+        async with h2_server(slow_for_the_first) as server:
+            upstream = doh(server)
+            questions = [ask(f"host{i}.example") for i in range(50)]
+            slow, *others = map(upstream.query, questions)
+            await asyncio.gather(*others)
+            assert not slow.done()
+            others_are_there.set()
+            assert (await slow).final == questions[0].wire_name
+            assert server.connections == 1
+            await upstream.aclose()
+
+    run(main)
+
+
 def test_questions_are_multiplexed_and_answered_in_any_order(doh):
     seen = []
 

@@ -162,6 +162,32 @@ def test_200_questions_are_pipelined_and_answered_in_any_order():
     run(main)
 
 
+def test_one_slow_reply_delays_no_other():
+    async def main():
+        others_are_there = asyncio.Event()
+
+        async def slow_for_the_first(reader, writer, n):
+            first = await read_query(reader)
+            for _ in range(49):
+                writer.write(frame(answer(await read_query(reader))))
+            await others_are_there.wait()
+            writer.write(frame(answer(first)))
+            await reader.read()
+
+        async with Server(slow_for_the_first) as server:
+            upstream = tcp(server)
+            questions = [ask(f"host{i}.example") for i in range(50)]
+            slow, *others = map(upstream.query, questions)
+            await asyncio.gather(*others)
+            assert not slow.done()
+            others_are_there.set()
+            assert (await slow).final == questions[0].wire_name
+            assert server.connections == 1
+            await upstream.aclose()
+
+    run(main)
+
+
 def test_no_two_outstanding_questions_share_an_id(monkeypatch):
     drawn = [b"\0\7" * 256, b"\0\7" * 255 + b"\0\10"]
     seen = []
