@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.resolver
 import peers
-from measure import Series, concurrently, fresh_names
+from measure import Table, concurrently, fresh_names
 from responder import reply_to
 
 import resolverkit
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OURS = "resolverkit"
-PLENTY = 1 << 30
 
 
 def resident() -> int:
@@ -52,31 +50,38 @@ async def grown(who: str, port: int, names: int, asked: int, limit: int) -> list
     return [float(figure) for figure in told.split()]
 
 
-def bytes_each(names: int, *, read: bool) -> Callable[..., Any]:
-    """Bytes per cached answer; of dnspython fewer, for it takes long to fill."""
+def bytes_each(names: int) -> Callable[..., Any]:
+    """Bytes per cached answer; of dnspython fewer, for it takes long to fill.
 
-    async def measure(rounds: int, port: int) -> Series:
-        series = Series()
+    What our cache may take is what so many need once all were asked for again.
+    """
+
+    async def measure(rounds: int, port: int) -> Table:
+        table = Table()
         for _ in range(rounds):
             for who, count in ((OURS, names), ("dnspython", names // 4)):
-                found = await grown(who, port, count, int(read), PLENTY)
-                series.add(who, found[0] / found[1])
-        return series
+                figures = {}
+                for asked, what in enumerate(("stored", "read")):
+                    found = await grown(who, port, count, asked, 755 * names)
+                    figures[f"bytes {what}"] = found[0] / found[1]
+                table.add(who, figures)
+        return table
 
     return measure
 
 
-def bound(names: int, limit: int, *, read: bool) -> Callable[..., Any]:
-    """MiB that the cache takes, and what it was allowed to, when it is full."""
+def bound(names: int, limit: int) -> Callable[..., Any]:
+    """Bytes that a full cache takes, of those that it may."""
 
-    async def measure(rounds: int, port: int) -> Series:
-        series = Series()
+    async def measure(rounds: int, port: int) -> Table:
+        table = Table()
         for _ in range(rounds):
-            found = await grown(OURS, port, names, int(read), limit)
-            series.add(OURS, found[0] / (1 << 20))
-            series.add("charged", found[2] / (1 << 20))
-            series.add("allowed", limit / (1 << 20))
-        return series
+            figures = {}
+            for asked, what in enumerate(("stored", "read")):
+                found = await grown(OURS, port, names, asked, limit)
+                figures[f"of the bound {what}"] = found[0] / limit
+            table.add(OURS, figures)
+        return table
 
     return measure
 
@@ -92,7 +97,6 @@ async def _ours(port: int, names: int, asked: int, limit: int) -> None:
     warm = fresh_names(1000)
     for _ in range(2):
         await concurrently(read, warm, 50)
-    resolver.store.clear() if hasattr(resolver.store, "clear") else None
     kept_before, charged_before = len(resolver._store), resolver._store.size
     gc.collect()
     before, step = resident(), 10_000
@@ -143,12 +147,10 @@ def main() -> None:
     """One process, for one figure."""
     who = sys.argv[1]
     port, names, asked, limit = map(int, sys.argv[2:])
-    started = time.time()
     if who == OURS:
         asyncio.run(_ours(port, names, asked, limit))
     else:
         _dnspython(names, asked)
-    print(f"{time.time() - started:.1f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

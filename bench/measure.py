@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import os
@@ -34,6 +35,18 @@ def pin(core: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[core % len(cores)]})
+
+
+def go_first() -> None:
+    """Wait for nobody on a busy machine, where that is allowed: for waits of ms."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+
+
+def go_along() -> None:
+    """Be a process like others again."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @asynccontextmanager
@@ -117,3 +130,29 @@ class Series:
         """
         both = zip(self.rounds[peer], self.rounds[ours], strict=True)
         return statistics.median(theirs / mine for theirs, mine in both)
+
+
+class Table:
+    """Figures of each peer that are no times per question, round by round."""
+
+    def __init__(self) -> None:
+        self.rounds: dict[str, list[dict[str, float]]] = {}
+
+    def add(self, peer: str, figures: dict[str, float]) -> None:
+        """Note one round of a peer: figures by name, with their unit."""
+        self.rounds.setdefault(peer, []).append(figures)
+
+    def medians(self, peer: str) -> dict[str, float]:
+        """The median of each figure; failures are added up."""
+        rounds = self.rounds[peer]
+        found = {key: statistics.median(x[key] for x in rounds) for key in rounds[0]}
+        if "failed" in found:
+            found["failed"] = sum(x["failed"] for x in rounds)
+        return found
+
+    def report(self) -> dict[str, dict[str, float]]:
+        """Print the medians; gives them as JSON-ready values."""
+        for peer in self.rounds:
+            told = [f"{value:,.4g} {key}" for key, value in self.medians(peer).items()]
+            print(f"  {peer:<20} {', '.join(told)}", flush=True)
+        return {peer: self.medians(peer) for peer in self.rounds}

@@ -32,7 +32,7 @@ class Peer:
     aclose: Callable[[], Awaitable[object]]
 
 
-async def _nothing() -> None:
+async def nothing() -> None:
     """What has nothing to close."""
 
 
@@ -47,10 +47,12 @@ def ours(port: int, store: str | None = None) -> Peer:
     return Peer(resolver.resolve, read, resolver.aclose)
 
 
-def dnspython(port: int, *, cached: bool = True) -> Peer:
+def dnspython(
+    port: int, *, cached: bool = True, servers: tuple[str, ...] = ADDRESSES[:1]
+) -> Peer:
     """Its asynchronous resolver, one server, with its LRU cache if `cached`."""
     resolver = dns.asyncresolver.Resolver(configure=False)
-    resolver.nameservers = [ADDRESSES[0]]
+    resolver.nameservers = list(servers)
     resolver.port = port
     if cached:
         resolver.cache = dns.resolver.LRUCache(100_000)
@@ -58,15 +60,15 @@ def dnspython(port: int, *, cached: bool = True) -> Peer:
     async def read(name: str) -> object:
         return (await resolver.resolve(name))[0].address
 
-    return Peer(resolver.resolve, read, _nothing)
+    return Peer(resolver.resolve, read, nothing)
 
 
-def aiodns(port: int) -> Peer:
+def aiodns(port: int, *, servers: tuple[str, ...] = ADDRESSES[:1]) -> Peer:
     """c-ares, one server, with its own cache."""
     import aiodns
 
     resolver = aiodns.DNSResolver(
-        nameservers=[ADDRESSES[0]], udp_port=port, tcp_port=port
+        nameservers=list(servers), udp_port=port, tcp_port=port
     )
 
     async def ask(name: str) -> object:
