@@ -76,7 +76,7 @@ package: $(PACKAGE_STAMP) ## build sdist and wheel, and try them in a fresh envi
 bench: $(BENCH_STAMP) ## speed, as ratios against dnspython, aiodns and Unbound
 	$(BIN)/python bench $(BENCH_ARGS)
 
-bench-quick: $(BENCH_STAMP) ## what has a floor, in 3 minutes; fails where a ratio fell
+bench-quick: $(BENCH_STAMP) ## what has a floor, in under 3 minutes; fails where a ratio fell
 	$(BIN)/python bench --rounds 3 --check $(BENCH_ARGS)
 
 servers: ## install the real DNS servers for the tests (Debian, root), none started

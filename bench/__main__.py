@@ -20,6 +20,7 @@ import footprint
 import imports
 import losses
 import peers
+import rust
 import scale
 import soak
 import stores
@@ -123,7 +124,10 @@ SCENARIOS = (
     Scenario("hit, 1 name, not read", hits(1, read=False), 15),
     Scenario("hit, 1,000 names, not read", hits(1000, read=False), 15),
     Scenario(  # alone: others would take minutes to learn them
-        "hit, 100,000 names, not read", hits(100_000, read=False, others=()), 0
+        "hit, 100,000 names, not read",
+        hits(100_000, read=False, others=()),
+        0,
+        long=True,
     ),
     Scenario(
         "hit, 1,000 names, mixed case, not read",
@@ -139,12 +143,13 @@ SCENARIOS = (
     Scenario("hit, 1,000 names", hits(1000), 8),
     Scenario("hit, 1,000 names, stores", stores.hits(1000), 0),
     Scenario("miss, 50 at once, stores", stores.misses(50), 0),
-    Scenario("a store of 100,000 names", stores.restart(100_000), 0),
+    Scenario("a store of 100,000 names", stores.restart(100_000), 0, long=True),
     Scenario("miss, 50 at once", misses(50), 4),
     Scenario("miss, 500 at once", misses(500), 3),
     Scenario("miss, 50 at once, address read", misses(50, read=True), 2.5),
     Scenario("miss, 50 at once, uvloop", misses(50), 3, "uvloop"),
     Scenario("miss, 500 at once, uvloop", misses(500), 2.5, "uvloop"),
+    Scenario("miss, beside Rust", rust.misses(50), 0, long=True),
     Scenario("miss, DoH", encrypted.misses("https"), 12),
     Scenario("miss, DoT", encrypted.misses("tls"), 15),
     Scenario("tails, 2 % lost", losses.tails(0.02), 0, long=True),

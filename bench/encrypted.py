@@ -109,7 +109,7 @@ async def _shared_dot(port: int, ca: str) -> Peer:
 
 
 def misses(
-    scheme: str, concurrency: int = 50, *, asks: int = 4000
+    scheme: str, concurrency: int = 50, *, asks: int = 2000
 ) -> Callable[..., Any]:
     """µs of the client's CPU per miss over ``"https"`` or ``"tls"``."""
 

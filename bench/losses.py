@@ -98,7 +98,7 @@ def tails(
     *,
     dead: int = 0,
     asks: int = 2500,
-    others: tuple[str, ...] = ("aiodns", "dnspython"),
+    others: tuple[str, ...] = ("aiodns", "dnspython", "blastdns"),
 ) -> Callable[..., Any]:
     """Percentiles of the wait with such a share of queries or replies lost.
 

@@ -80,6 +80,23 @@ def aiodns(port: int, *, servers: tuple[str, ...] = ADDRESSES[:1]) -> Peer:
     return Peer(ask, read, resolver.close)
 
 
+def blastdns(port: int, *, servers: tuple[str, ...] = ADDRESSES[:1]) -> Peer:
+    """A resolver in Rust with threads of its own; its cache is off."""
+    from blastdns import Client, ClientConfig
+
+    config = ClientConfig(
+        max_inflight_per_resolver=500, adaptive=False, cache_capacity=0
+    )
+    client = Client([f"{address}:{port}" for address in servers], config)
+
+    async def ask(name: str) -> object:
+        found = await client.resolve(name)
+        assert found
+        return found
+
+    return Peer(ask, ask, nothing)
+
+
 def bare(port: int) -> Peer:
     """What a question costs at least: sockets that are drained, a Future, no check.
 
