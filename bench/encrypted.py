@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import sys
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ async def _server() -> AsyncIterator[tuple[int, str]]:
     finally:
         process.stdin.close()
         await process.wait()
+
+
+def _can_doh() -> bool:
+    """Not installed as a rule: with it, `import dns` would load an HTTP client."""
+    if find_spec("httpx2") is None:
+        print("  without dnspython: pip install 'dnspython[doh]' for its DoH")
+        return False
+    return True
 
 
 def _peer(ask: Callable[[str], Any], aclose: Callable[[], Any] = nothing) -> Peer:
@@ -116,12 +125,11 @@ def misses(
     async def measure(rounds: int, _: int) -> Series:
         series = Series()
         async with _server() as (port, ca):
-            shared = _shared_doh if scheme == "https" else _shared_dot
-            asking = {
-                OURS: _ours(scheme, port, ca),
-                EACH: _dnspython(scheme, port, ca),
-                SHARED: await shared(port, ca),
-            }
+            asking = {OURS: _ours(scheme, port, ca)}
+            if scheme != "https" or _can_doh():
+                shared = _shared_doh if scheme == "https" else _shared_dot
+                asking[EACH] = _dnspython(scheme, port, ca)
+                asking[SHARED] = await shared(port, ca)
             for turn in range(-1, rounds):  # the first is not counted
                 for name, peer in asking.items():
                     names = fresh_names(asks // SHARES[name])
