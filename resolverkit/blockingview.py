@@ -58,7 +58,7 @@ class BlockingView(dns.resolver.CacheBase):
         super().__init__()
         self._resolver = resolver
         self._view = view
-        self.statistics = view.statistics
+        self.statistics: dns.resolver.CacheStatistics = view.statistics
 
     def get(self, key: dns.resolver.CacheKey) -> Answer | None:
         """The answer for (name, type, class), or None if there is no fresh one."""

@@ -62,7 +62,7 @@ class System:
         self.servers: list[str] = []
         self.uplinks: list[str] = []
         self.suffixes: frozenset[dns.name.Name] = frozenset()
-        self.look_at = float("inf")
+        self.look_at: float = float("inf")
         self._filename = filename
         self._every = LOOK_EVERY
         if sys.platform == "win32":

@@ -21,6 +21,8 @@ from resolverkit.model import Kind
 from resolverkit.server import reply as replies
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from resolverkit.entry import Entry
     from resolverkit.resolver import Resolver
     from resolverkit.server.counts import ServerStats
@@ -72,7 +74,7 @@ class FastPath:
         self._at_hand: dict[bytes, bytearray] = {}
         self._until = 0.0  # when the moment is over for which that holds
         self._changes = 0  # of the cache, when it began
-        self.at_hand = self._at_hand.get
+        self.at_hand: Callable[[bytes], bytearray | None] = self._at_hand.get
 
     def __len__(self) -> int:
         return len(self._table)
