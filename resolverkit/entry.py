@@ -52,7 +52,7 @@ class _More:
         self.since: tuple[Attempt, ...] = ()
         self.failed_at: float | None = None
         self.denied_at: float | None = None
-        self.aged_at = _EVER
+        self.aged_at: float = _EVER
 
     @property
     def size(self) -> int:
@@ -82,14 +82,14 @@ class Entry:
     )  # fmt: skip
 
     def __init__(self, question: Question, reply: Reply, now: float) -> None:
-        self.key = question.key
+        self.key: bytes = question.key
         self.answer: Answer | None = None
         self.text: str | None = None
-        self.used = False
+        self.used: bool = False
         ttl = reply.ttl
         if reply.kind is not _DATA and reply.denial and not reply.soa:
             ttl = reply.ttl = int(policy.LAME_TTL)
-        self.refresh_at = now + ttl * (1 - policy.REFRESH_AHEAD)
+        self.refresh_at: float = now + ttl * (1 - policy.REFRESH_AHEAD)
         winner, name_size = reply.winner, question.end - 16
         self._more: _More | None = None
         if winner is not None and _is_plain(question, reply, winner):

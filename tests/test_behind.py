@@ -403,7 +403,7 @@ def test_a_record_says_that_vantages_disagreed():
 def test_an_age_is_never_negative():
     async def main():
         one = entry()
-        one.denied_at = one.learnt
+        one.deny(one.learnt)
         return behind.record_of(one, one.learnt - 5)
 
     record = run(main)

@@ -196,7 +196,7 @@ def test_a_resolver_loads_what_every_question_needs():
     assert not LAZY & found
     assert not {"json", "sqlite3"} & found
     parts = {
-        "answer", "cache", "cacheview", "config", "deadlines", "errors", "hooks",
+        "answer", "cache", "cacheview", "config", "deadlines", "entry", "errors", "hooks",
         "memory", "model", "policy", "presets", "record", "resolver", "special",
         "stack", "system", "transports", "transports.url", "upstream", "wire",
     }  # fmt: skip
