@@ -196,9 +196,10 @@ def test_a_resolver_loads_what_every_question_needs():
     assert not LAZY & found
     assert not {"json", "sqlite3"} & found
     parts = {
-        "answer", "cache", "cacheview", "config", "deadlines", "entry", "errors", "hooks",
-        "memory", "model", "policy", "presets", "record", "resolver", "special",
-        "stack", "system", "transports", "transports.url", "upstream", "wire",
+        "answer", "cache", "cacheview", "config", "deadlines", "entry", "errors",
+        "hooks", "memory", "model", "policy", "presets", "record", "resolver",
+        "special", "stack", "system", "transports", "transports.url", "upstream",
+        "wire",
     }  # fmt: skip
     assert ours(found) == parts  # groups and transports come with the first question
 
