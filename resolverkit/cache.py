@@ -556,7 +556,7 @@ class Cache(Memory):
         if self._failures.currsize:
             self._failures.pop(flight.key, None)
         if not question.cacheable or self.max_bytes == 0:
-            self._deliver(flight, Entry(question, reply, now))
+            self._deliver(flight, Entry(question, reply, now), at_once=True)
             return
         was = None if reply.kind is _DATA else self._positive.get(question.key)
         entry = self.learn(question, reply, now)
@@ -567,7 +567,7 @@ class Cache(Memory):
                 "%s: upstreams say %s; its last known good data is held",
                 question, reply.kind.name,
             )  # fmt: skip
-        self._deliver(flight, entry)
+        self._deliver(flight, entry, at_once=reply.kind is _DATA)
 
     def _write_behind(self, behind: Behind, entry: Entry, question: Question) -> None:
         if self._positive.get(entry.key) is entry:
@@ -601,12 +601,13 @@ class Cache(Memory):
             else:
                 waiter.set_exception(error)
 
-    def _deliver(self, flight: _Flight, entry: Entry) -> None:
+    def _deliver(self, flight: _Flight, entry: Entry, *, at_once: bool) -> None:
+        """Give waiters what has come; `at_once` where nobody holds on to better."""
         served, question = Served(entry, _UPSTREAM), flight.question
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
-        if entry.kind is _DATA or not question.cacheable:
+        if at_once:
             if flight.looking:
                 self._stop_looking(flight)
             self._flights.pop(flight.key, None)

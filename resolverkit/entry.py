@@ -92,7 +92,7 @@ class Entry:
         self.refresh_at: float = now + ttl * (1 - policy.REFRESH_AHEAD)
         winner, name_size = reply.winner, question.end - 16
         self._more: _More | None = None
-        if winner is not None and _is_plain(question, reply, winner):
+        if winner is not None and _is_plain(reply, winner):
             self._who: Endpoint | None = winner.endpoint
             head = _pack(now, winner.started, winner.elapsed, ttl, name_size)
             self._packed = head + reply.wire
@@ -154,7 +154,7 @@ class Entry:
         flags = data[3]
         reply = Reply(
             data, _DATA, 0, ttl, self.key[:name_size],
-            ad=flags & 0x20 != 0, ra=flags & 0x80 != 0,
+            ad=flags & 0x20 != 0, ra=flags & 0x80 != 0, plain=True,
         )  # fmt: skip
         reply.winner = Attempt(self._who, started, elapsed, _SAID_DATA, 0)
         return reply
@@ -258,25 +258,16 @@ class Entry:
         return now < self.expires + stale.max_stale
 
 
-def _is_plain(question: Question, reply: Reply, winner: Attempt) -> bool:
-    """Whether `Entry.reply` can make it again from the message and its first attempt.
-
-    AD and RA are bits of the message; a reply with data has no SOA of use.
-    """
+def _is_plain(reply: Reply, winner: Attempt) -> bool:
+    """Whether `Entry.reply` can make it again from its message and first attempt."""
     return (
-        reply.kind is _DATA
+        reply.plain
         and reply._attempts is None
-        and not reply.aliases
-        and not reply.ede
-        and reply.rcode == 0
-        and reply.message is None
         and not reply.disputed
-        and reply.final == question.wire[12 : question.end - 4]
+        and winner.sends == 1
         and winner.rcode == 0
         and winner.outcome is _SAID_DATA
-        and winner.sends == 1
         and not winner.dropped
         and not winner.detail
-        and not winner.ede
         and not hasattr(reply, "_quorum")
     )

@@ -271,15 +271,15 @@ class Memory:
             self._failures.pop(key, None)
             self._siblings.pop(wire.parent(question.wire_name), None)
         if (
-            kind is _DATA
-            and not reply.aliases
+            reply.plain
             and reply.ttl
-            and question.rdtype in _ADDRESSES
             and not self._denials.currsize
             and key not in self._positive
         ):  # as nearly all: it says nothing of other entries
             self._positive[key] = first = Entry(question, reply, now)
-            self._count(first)
+            self._bytes += first.size
+            if self._bytes > self.max_bytes:
+                self._shrink()
             return first
         if kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
             return Entry(question, reply, now)

@@ -229,11 +229,13 @@ class Reply:
         quorum: operators asked, and operators that agreed; (0, 0) where no `Quorum`
             was asked.
         message: dnspython's parse, where somebody needed one.
+        plain: NOERROR, addresses at the name asked for, and nothing else: all that was
+            read of it can be read of its message again.
     """
 
     __slots__ = (
         "_attempts", "_quorum", "ad", "aliases", "disputed", "ede", "final", "kind",
-        "message", "ra", "rcode", "soa", "ttl", "winner", "wire",
+        "message", "plain", "ra", "rcode", "soa", "ttl", "winner", "wire",
     )  # fmt: skip
 
     def __init__(
@@ -249,7 +251,9 @@ class Reply:
         ra: bool = True,
         aliases: tuple[bytes, ...] = (),
         message: dns.message.QueryMessage | None = None,
+        plain: bool = False,
     ) -> None:
+        self.plain: bool = plain
         self.wire: bytes = wire
         self.kind: Kind = kind
         self.rcode: int = rcode

@@ -982,13 +982,13 @@ def plain_replies(draw):
 @given(plain_replies())
 def test_the_fast_lane_says_what_the_scanner_says(case):
     question, data = case
-    reply = wire.read_plain(question, data)
+    reply = wire._read_plain(question, data)
     if reply is None:
         return
     assert wire.mismatch(question, data) == ""
     assert not wire.is_truncated(data)
     scanned = wire._scan(question, data)
-    for field in type(reply).__slots__:
+    for field in {*type(reply).__slots__} - {"plain"}:
         assert getattr(reply, field, None) == getattr(scanned, field, None)
     assert dns.message.from_wire(data).resolve_chaining().answer is not None
 
@@ -1002,7 +1002,7 @@ def test_plain_replies_take_the_fast_lane(rdtype, with_opt):
     head = struct.pack("!HHHHHH", 0, 0x8580, 1, 3, 0, with_opt)
     asked = question.wire[12 : question.end]
     tail = opt() if with_opt else b""
-    reply = wire.read_plain(question, head + asked + records + tail)
+    reply = wire._read_plain(question, head + asked + records + tail)
     assert reply is not None
     assert (reply.kind, reply.ttl, reply.ra, reply.ad) == (Kind.DATA, 30, True, False)
 

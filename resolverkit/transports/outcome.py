@@ -50,7 +50,7 @@ def conclude(
         ServerFailure: it concludes nothing.
     """
     try:
-        reply = wire.read_plain(question, data) or wire.read_reply(question, data)
+        reply = wire.read_reply(question, data)
     except BadReply as error:
         raise failed(error, endpoint, started, now, dropped, sends) from None
     attempt = Attempt(
