@@ -43,7 +43,9 @@ _MADE = {
     "path": "_read_path",
 }
 """Attributes that are worked out when they are read, and what does it."""
-_A, _AAAA = 1, 28
+_IN = dns.rdataclass.IN
+_A, _AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
+_DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 _PARSE_COST, _RRSET_COST, _RDATA_COST = 4000, 750, 250  # bytes, about
 
 
@@ -51,6 +53,12 @@ class _Read:
     """What was read of an Answer, and what a stale one is told beside its entry."""
 
     __slots__ = (*_MADE, "detail", "since", "stale_ttl")
+
+    qname: dns.name.Name
+    rdtype: dns.rdatatype.RdataType
+    rdclass: dns.rdataclass.RdataClass
+    rrset: dns.rrset.RRset | None
+    canonical_name: dns.name.Name
 
     def __init__(
         self, since: tuple[Attempt, ...] = (), stale_ttl: int = 0, detail: str = ""
@@ -142,10 +150,12 @@ class Answer(dns.resolver.Answer):
         """The addresses by hand, some ten times as fast as parsing the message."""
         entry, read = self._entry, self._read
         assert read is not None
-        plain = entry.kind is Kind.DATA and not hasattr(read, "response")
-        if plain and self.rdtype in {_A, _AAAA} and self.rdclass == 1:
-            self.rrset = self._read_addresses()
-            self.canonical_name = self.rrset.name
+        if not hasattr(read, "qname"):
+            self._read_question()
+        scanned = entry.kind is _DATA and not hasattr(read, "response")
+        if scanned and read.rdtype in _MAKERS and read.rdclass == _IN:
+            read.rrset = rrset = self._read_addresses(read)
+            read.canonical_name = rrset.name
         else:
             chain = self.chaining_result
             self.canonical_name = chain.canonical_name
@@ -155,27 +165,30 @@ class Answer(dns.resolver.Answer):
         if read.stale_ttl and self.rrset is not None:
             self.rrset.ttl = read.stale_ttl  # RFC 8767 section 4
 
-    def _read_addresses(self) -> dns.rrset.RRset:
-        entry, rdtype = self._entry, int(self.rdtype)
+    def _read_addresses(self, read: _Read) -> dns.rrset.RRset:
+        entry, name = self._entry, read.qname
+        make, size = _MAKERS[read.rdtype]
         owner, data = entry.name, entry.plain
-        name, final = self.qname, owner
-        if data is None:
+        if data is not None:
+            ttl, found = wire.plain_addresses(owner, size, data)
+        else:
             reply = entry.reply
-            data, final = reply.wire, reply.final
-            if final != owner:
-                name = name_from_wire(final)
-        ttl, found = wire.addresses(owner, rdtype, final, data)
-        rrset = dns.rrset.RRset(name, self.rdclass, self.rdtype)
-        make = _make_a if rdtype == _A else _make_aaaa
+            if reply.final != owner:
+                name = name_from_wire(reply.final)
+            ttl, found = wire.addresses(owner, read.rdtype, reply.final, reply.wire)
+        rrset = dns.rrset.RRset(name, read.rdclass, read.rdtype)
         rrset.items = dict.fromkeys([make(rdata) for rdata in found])
         rrset.ttl = ttl
         self._memory.parsed(self, _RRSET_COST + _RDATA_COST * len(found))
         return rrset
 
     def _read_question(self) -> None:
-        question = self._entry.question
-        self.rdtype, self.rdclass = _enums(question.rdtype, question.rdclass)
-        self.qname = question.name
+        entry, read = self._entry, self._read
+        assert read is not None
+        owner = entry.name
+        rdclass = entry.key[len(owner) + 2 : len(owner) + 4]
+        read.rdtype, read.rdclass = _enums(entry.rdtype, rdclass)
+        read.qname = name_from_wire(owner)
 
     def _read_winner(self) -> None:
         winner = self._entry.reply.winner
@@ -238,12 +251,12 @@ for _attr in _MADE:  # what was not read yet goes to Answer.__getattr__
 
 @functools.lru_cache(maxsize=256)
 def _enums(
-    rdtype: int, rdclass: int
+    rdtype: int, rdclass: bytes
 ) -> tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:
-    """Type and class as dnspython's."""
+    """Type and class (two octets) as dnspython's."""
     return (
         dns.rdatatype.RdataType.make(rdtype),
-        dns.rdataclass.RdataClass.make(rdclass),
+        dns.rdataclass.RdataClass.make(int.from_bytes(rdclass, "big")),
     )
 
 
@@ -253,8 +266,8 @@ def _make_a(rdata: bytes) -> A:
     The scanner has seen that it has its four octets.
     """
     made = object.__new__(A)
-    _set(made, "rdclass", dns.rdataclass.IN)
-    _set(made, "rdtype", dns.rdatatype.A)
+    _set(made, "rdclass", _IN)
+    _set(made, "rdtype", _A)
     _set(made, "rdcomment", None)
     _set(made, "address", dns.ipv4.inet_ntoa(rdata))
     return made
@@ -263,13 +276,15 @@ def _make_a(rdata: bytes) -> A:
 def _make_aaaa(rdata: bytes) -> AAAA:
     """The same for sixteen octets."""
     made = object.__new__(AAAA)
-    _set(made, "rdclass", dns.rdataclass.IN)
-    _set(made, "rdtype", dns.rdatatype.AAAA)
+    _set(made, "rdclass", _IN)
+    _set(made, "rdtype", _AAAA)
     _set(made, "rdcomment", None)
     _set(made, "address", dns.ipv6.inet_ntoa(rdata))
     return made
 
 
+_MAKERS = {1: (_make_a, 4), 28: (_make_aaaa, 16)}
+"""By type of address: what makes one of its octets, and how many these are."""
 _set = object.__setattr__  # past the immutability of dnspython's classes
 
 

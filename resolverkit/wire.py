@@ -594,6 +594,21 @@ def addresses(
     return least, found
 
 
+def plain_addresses(qname: bytes, size: int, data: bytes) -> tuple[int, list[bytes]]:
+    """The same of a reply that is `Reply.plain`, in a third of the time.
+
+    Args:
+        qname: the name that was asked for, in wire format.
+        size: octets of an address.
+        data: the message.
+    """
+    first, step = 12 + len(qname) + 4, 12 + size
+    last = first + step * _short(data, 6)[0]
+    ttls = [_record(data, pos)[2] for pos in range(first + 2, last, step)]
+    least = min([0 if ttl > 0x7FFFFFFF else ttl for ttl in ttls])
+    return least, [data[pos : pos + size] for pos in range(first + 12, last, step)]
+
+
 def _read_options(data: bytes, pos: int, end: int) -> tuple[tuple[Ede, ...], bool]:
     """EDE options (RFC 8914 section 2), and whether there was nothing unusual."""
     found: list[Ede] = []

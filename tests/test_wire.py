@@ -991,6 +991,9 @@ def test_the_fast_lane_says_what_the_scanner_says(case):
     for field in {*type(reply).__slots__} - {"plain"}:
         assert getattr(reply, field, None) == getattr(scanned, field, None)
     assert dns.message.from_wire(data).resolve_chaining().answer is not None
+    name, size = question.wire_name, {1: 4, 28: 16}[question.rdtype]
+    read = wire.plain_addresses(name, size, data)
+    assert read == wire.addresses(name, question.rdtype, reply.final, data)
 
 
 @pytest.mark.parametrize("rdtype", sorted(PLAIN))

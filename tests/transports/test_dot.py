@@ -286,5 +286,5 @@ def test_a_bad_pin_is_named(pin):
 
 def test_pins_without_cryptography_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography", None)
-    with pytest.raises(ConfigurationError, match=r"pip install resolverkit\[pin\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install 'resolverkit\[pin\]'"):
         make_context(TlsOptions("dns.example", None, (pin_of(),)), ("dot",))
