@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
@@ -18,10 +17,10 @@ from urllib.parse import quote
 from resolverkit.errors import ConfigurationError
 from resolverkit.memory import MAX_BYTES
 from resolverkit.policy import StalePolicy
-from resolverkit.settings_file import SettingsFile
+from resolverkit.settings_file import SettingsFile, concerns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _T = TypeVar("_T")
 _BETWEEN = re.compile(r"[\s,]+")
@@ -46,7 +45,7 @@ class Settings:
         upstreams: who to ask; None for the system's servers.
         ca: PEM file to trust for those that are encrypted and name none.
         stale: a table with `StalePolicy`'s names, or whether to serve stale at all.
-        source: which variables said so, for errors.
+        source: by name, the variable that said so, for errors.
     """
 
     upstreams: Sequence[str] | None = None
@@ -57,10 +56,12 @@ class Settings:
     cache_size: int = MAX_BYTES
     on_block: str = "accept"
     routes: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
-    source: str = ""
+    source: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
+            if field.name == "source":
+                continue
             _check(field.name, getattr(self, field.name), str(field.type))
         if self.upstreams is not None and not self.upstreams:
             raise ConfigurationError("upstreams=[]: name at least one")
@@ -83,28 +84,33 @@ class Settings:
         """
         given = {k: v for k, v in (options or {}).items() if v not in (None, [], ())}
         variable = "" if file is not None else os.environ.get(FILE, "")
-        sources = [f"{FILE}={variable}"] if variable else []
         path = variable if file is None else file
-        with _blaming("".join(sources)):
+        try:
             told = SettingsFile(path) if path else None
             values = {} if told is None else cls._for_us(told)
+        except ConfigurationError as error:
+            if not variable:
+                raise
+            raise ConfigurationError(f"{FILE}={variable}: {error}") from None
+        source = dict.fromkeys(values, f"{FILE}={variable}") if variable else {}
         upstreams = [
             text for text in _BETWEEN.split(os.environ.get(UPSTREAMS, "")) if text
         ]
         explicit = given if file is None else {**values, **given}
         if upstreams and "upstreams" not in explicit:
             values["upstreams"] = upstreams
-            sources.append(UPSTREAMS)
-        with _blaming(", ".join(sources)):
-            try:
-                found = cls(**(values | given))
-                found.check()
-            except ConfigurationError as error:
-                if told is None:
-                    raise
-                elsewhere = {*given, *(["upstreams"] if UPSTREAMS in sources else [])}
-                raise told.place(error, elsewhere) from None
-        return dataclasses.replace(found, source=", ".join(sources))
+            source["upstreams"] = UPSTREAMS
+        source = {name: who for name, who in source.items() if name not in given}
+        try:
+            found = cls(**(values | given))
+            found.check()
+        except ConfigurationError as error:
+            elsewhere = {*given, *(n for n, who in source.items() if who == UPSTREAMS)}
+            placed = error
+            if told is not None and told.concerned(error, elsewhere):
+                placed = told.place(error, elsewhere)
+            raise _blamed(error, source, values, placed) from None
+        return dataclasses.replace(found, source=source)
 
     @classmethod
     def _for_us(cls, told: SettingsFile) -> dict[str, Any]:
@@ -128,7 +134,7 @@ class Settings:
         Raises:
             ConfigurationError: they describe none.
         """
-        with _blaming(self.source):
+        try:
             stale, upstreams = self.stale, self.upstreams
             if upstreams is not None:
                 upstreams = [with_ca(url, self.ca) for url in upstreams]
@@ -142,6 +148,9 @@ class Settings:
                 routes=self.routes,
                 **options,
             )
+        except ConfigurationError as error:
+            said = {name: getattr(self, name) for name in self.source}
+            raise _blamed(error, self.source, said) from None
 
 
 def with_ca(url: str, ca: str | None) -> str:
@@ -151,15 +160,16 @@ def with_ca(url: str, ca: str | None) -> str:
     return f"{url}{'&' if '?' in url else '?'}ca={quote(ca)}"
 
 
-@contextmanager
-def _blaming(source: str) -> Iterator[None]:
-    """Say in errors which variable is to blame, if one is."""
-    try:
-        yield
-    except ConfigurationError as error:
-        if not source:
-            raise
-        raise ConfigurationError(f"{source}: {error}") from None
+def _blamed(
+    error: ConfigurationError,
+    source: Mapping[str, str],
+    values: Mapping[str, Any],
+    placed: ConfigurationError | None = None,
+) -> ConfigurationError:
+    """The error, or `placed` for it, with the variable to blame, if one is."""
+    who = {w: None for name, w in source.items() if concerns(error, name, values[name])}
+    told = placed or error
+    return ConfigurationError(f"{', '.join(who)}: {told}") if who else told
 
 
 def _policy(table: Mapping[str, Any]) -> StalePolicy:

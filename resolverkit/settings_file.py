@@ -38,6 +38,14 @@ class SettingsFile:
             raise ConfigurationError(f"{path}: {error}") from None
         self._lines = text.splitlines()
 
+    def concerned(self, problem: object, besides: Container[str] = ()) -> bool:
+        """Whether a problem is about what the file says, but for `besides`."""
+        return any(
+            concerns(problem, name, value)
+            for name, value in self.values.items()
+            if name not in besides
+        )
+
     def place(
         self, problem: object, besides: Container[str] = ()
     ) -> ConfigurationError:
@@ -52,7 +60,7 @@ class SettingsFile:
             if name in besides:
                 continue
             for quoted in _strings(value):
-                if f"'{quoted}" in text and (line := self._find(re.escape(quoted))):
+                if _quotes(text, quoted) and (line := self._find(re.escape(quoted))):
                     return ConfigurationError(f"{self._path}, line {line}: {text}")
             for known in (*_names(value), name):
                 named = rf"\s*\[?[\"']?{re.escape(known)}[\"']?\s*[=\]]"
@@ -69,6 +77,20 @@ class SettingsFile:
             if found.search(line) and not line.lstrip().startswith("#"):
                 return number
         return 0
+
+
+def concerns(problem: object, name: str, value: Any) -> bool:
+    """Whether a problem quotes a value, or begins with its name."""
+    text = str(problem)
+    names = "|".join(map(re.escape, (*_names(value), name, name.removesuffix("s"))))
+    return re.match(rf"(?:{names})\b", text) is not None or any(
+        _quotes(text, quoted) for quoted in _strings(value)
+    )
+
+
+def _quotes(text: str, value: str) -> bool:
+    wrong, _, _allowed = text.partition(": allowed")
+    return bool(value) and f"'{value}" in wrong
 
 
 def _strings(value: Any) -> Iterator[str]:

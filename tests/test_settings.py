@@ -169,6 +169,27 @@ def test_a_file_that_is_not_there_is_told(monkeypatch):
         Settings.load()
 
 
+def test_who_made_a_mistake_is_told_and_nobody_else(file, monkeypatch, tmp_path):
+    def complaint(*load):
+        with pytest.raises(ConfigurationError) as caught:
+            serving.Settings.load(*load)
+        return str(caught.value)
+
+    path = file("strategy = 'fast'")
+    monkeypatch.setenv(UPSTREAMS, "192.0.2.1")
+    assert complaint().startswith(f"{FILE}={path}: {path}, line 1: strategy='fast'")
+    assert complaint(path).startswith(f"{path}, line 1: strategy='fast'")
+    assert complaint(None, {"strategy": "hop"}).startswith("strategy='hop'")
+    file("strategy = 'race'\nroutes = {'corp.example' = ['192.0.2.2']}")
+    options = {"upstreams": ["nonsense"]}
+    assert complaint(None, options).startswith("upstream 'nonsense'")
+    assert complaint(path, options).startswith("upstream 'nonsense'")
+    for text in ("nonsense", "quad9?pins=x", "https://dns.example/"):
+        monkeypatch.setenv(UPSTREAMS, text)
+        assert complaint().startswith(f"{UPSTREAMS}: upstream '")
+        assert complaint(path).startswith(f"{UPSTREAMS}: upstream '")
+
+
 # --- who uses it ---------------------------------------------------------------------
 
 

@@ -14,6 +14,8 @@ from resolverkit.server.settings import Settings
         ("upstream = ['quad9']", 1, "upstream: allowed are upstreams"),
         ("upstreams = 'quad9'", 1, "upstreams='quad9': allowed is a list of strings"),
         ("upstreams = [\n 'quad9',\n 'ftp://x']", 3, "upstream 'ftp://x': allowed"),
+        ("upstreams = [\n 'system',\n 'nine']", 3, "upstream 'nine': allowed are"),
+        ("ca = ''\nstrategy = 'hope'", 2, "strategy='hope'"),
         ("upstreams = []", 1, "at least one"),
         ("listen = [53]", 1, "list of strings"),
         ("listen = []", 1, "at least one"),
