@@ -35,7 +35,6 @@ toc_object_entries_show_parents = "hide"
 
 OUTSIDE = {
     "../ARCHITECTURE.md": "architecture.md",
-    "../CONTRIBUTING.md": "contributing.md",
     "../CHANGELOG.md": "changelog.md",
 }
 """What stands beside ``docs`` in the repository, and its page of the site."""

@@ -55,7 +55,7 @@ async def resolve(
     stale: StalePolicy | bool | None = None,
     refresh: bool = False,
 ) -> Answer:
-    """Find the answer to a question by the system's servers; see `Resolver.resolve`."""
+    """Find the answer to a question by the default Resolver; see `Resolver.resolve`."""
     return await get_default_resolver().resolve(
         qname, rdtype, rdclass, tcp, source, raise_on_no_answer, source_port,
         lifetime, search, backend, stale=stale, refresh=refresh,
