@@ -45,16 +45,38 @@ class Address(NamedTuple):
 
     def covers(self, host: str, port: int) -> bool:
         """Whether what is sent there would come here."""
-        if (host, port) == self:
-            return True
-        if not self.everywhere or port != self.port or not host:
+        if port != self.port:
             return False
-        return (":" in host) == (":" in self.host) and is_here(host)
+        try:
+            there, here = _reached(host), ipaddress.ip_address(self.host)
+        except ValueError:  # a name, or none
+            return False
+        if there == here:
+            return True
+        alike = there.version == here.version
+        return self.everywhere and alike and is_here(str(there))
 
     @property
     def family(self) -> socket.AddressFamily:
         """Of its sockets."""
         return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+
+def _reached(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Where it arrives what is sent to an address.
+
+    IPv4 in IPv6's clothes (RFC 4291 section 2.5.5.2) goes by IPv4; all addresses, as a
+    destination, are this machine to Linux and others.
+
+    Raises:
+        ValueError: it is no address.
+    """
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_unspecified:
+        return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return address
 
 
 def parse(text: str, port: int = PORT) -> Address:

@@ -15,7 +15,7 @@ from serving import Stream, exchange, received, serving
 from resolverkit import Resolver
 from resolverkit.errors import ConfigurationError
 from resolverkit.server import Server, everywhere, udp
-from resolverkit.server.addresses import Address, Sockets
+from resolverkit.server.addresses import Address, Sockets, parse
 from resolverkit.server.everywhere import is_here
 
 WWW = "www.example.com"
@@ -140,3 +140,22 @@ def test_what_is_here():
     assert is_here("127.0.0.1")
     assert not is_here("192.0.2.1")
     assert not Address("0.0.0.0", 53).covers("", 53)  # a host name, not looked up yet
+
+
+@pytest.mark.parametrize(
+    ("listen", "upstream"),
+    [
+        ("[0:0:0:0:0:0:0:1]:53", "::1"),
+        ("[2001:DB8::A]:53", "2001:db8::a"),
+        ("127.0.0.1:53", "::ffff:127.0.0.1"),
+        ("127.0.0.1:53", "0.0.0.0"),
+        ("[::1]:53", "::"),
+        ("0.0.0.0:53", "::ffff:127.0.0.1"),
+    ],
+)
+def test_an_address_is_its_own_however_it_is_written(listen, upstream):
+    address = parse(listen)
+    assert address.covers(upstream, 53)
+    assert not address.covers(upstream, 54)
+    assert not address.covers("192.0.2.1", 53)
+    assert not address.covers("2001:db8::1", 53)
