@@ -157,8 +157,9 @@ class HttpFace:
         try:
             self._context.load_cert_chain(cert, key)
         except (OSError, ssl.SSLError) as error:
+            its_key = "" if key is None else f", tls_key={str(key)!r}"
             raise ConfigurationError(
-                f"tls_cert={str(cert)!r}, tls_key={str(key)!r}: {error}"
+                f"tls_cert={str(cert)!r}{its_key}: {error}; allowed are PEM files"
             ) from None
 
     async def aclose(self) -> None:

@@ -233,8 +233,9 @@ class Server:
         try:
             self._context.load_cert_chain(cert, key)
         except (OSError, ssl.SSLError) as error:
+            its_key = "" if key is None else f", tls_key={str(key)!r}"
             raise ConfigurationError(
-                f"tls_cert={str(cert)!r}, tls_key={str(key)!r}: {error}"
+                f"tls_cert={str(cert)!r}{its_key}: {error}; allowed are PEM files"
             ) from None
 
     def change(
