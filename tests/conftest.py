@@ -30,6 +30,8 @@ MISSING = pytest.StashKey[set[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MISSING] = set()
+    for variable in ("RESOLVERKIT_UPSTREAMS", "RESOLVERKIT_CONFIG"):
+        os.environ.pop(variable, None)  # whom a developer's shell names is not asked
     config.addinivalue_line(
         "markers", "untidy(reason): may leave tasks behind or make asyncio log errors"
     )
