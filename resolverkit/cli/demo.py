@@ -34,7 +34,8 @@ async def run(name: str | None, *, fast: bool, as_json: bool) -> int:
         return 0
     if name is not None and name not in OUTAGES:
         print(
-            f"no outage {name!r}: allowed are {', '.join(OUTAGES)}, and {LIST!r}",
+            f"resolverkit: no outage {name!r}: allowed are {', '.join(OUTAGES)}, "
+            f"and {LIST!r}",
             file=sys.stderr,
         )
         return 2

@@ -252,7 +252,7 @@ def test_the_list_and_what_is_not_in_it():
     assert [told["name"] for told in json.loads(finish(as_json)[1])] == list(OUTAGES)
     status, output, errors = finish(unknown)
     assert (status, output) == (2, "")
-    assert "no outage 'nosuch-1999': allowed are facebook-2021, " in errors
+    assert "resolverkit: no outage 'nosuch-1999': allowed are facebook-2021" in errors
 
 
 def test_a_lost_answer_is_shown_in_the_page(capsys):
