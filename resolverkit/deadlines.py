@@ -109,7 +109,7 @@ class Deadlines:
         self._timer_due = due
 
     def _expire(self) -> None:
-        self._timer = None
+        self._timer, self._last = None, math.inf
         queue, now = self._queue, self._loop.time()
         while queue and (queue[0].due <= now or not queue[0].waits):
             entry = queue.popleft()
@@ -118,8 +118,7 @@ class Deadlines:
                 entry.expire()
         if queue:
             self._arm(queue[0].due)  # in place of one that an action may have armed
-        elif self._timer is None:
-            self._last = math.inf
+            self._last = queue[-1].due
 
     def clear(self) -> None:
         """Forget every entry."""

@@ -128,6 +128,16 @@ def test_an_action_may_add_cancel_and_clear(loop):
     assert fired[4:] == ["again"]
 
 
+def test_an_action_that_raises_does_not_keep_those_after_it_from_their_time(loop):
+    deadlines, fired = Deadlines(loop), []
+    deadlines.add(1, lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        loop.run(1)
+    deadlines.add(2, lambda: fired.append(loop.now))
+    loop.run(9)
+    assert fired == [2]
+
+
 def test_clear_leaves_no_timer(loop):
     deadlines = Deadlines(loop)
     deadlines.clear()
