@@ -145,11 +145,13 @@ class Behind:
                 await self._ready()
             return await self.store.fetch(keys)
         except asyncio.CancelledError:
-            if self._parts or task.uncancel():  # somebody else's
+            if self._parts or task.cancelling() > 1:  # somebody else's
                 raise
             raise TimeoutError from None
         finally:
             self._countdown.cancel()
+            if not self._parts:  # whether or not the store has let it through
+                task.uncancel()
 
     def _count(self, task: asyncio.Task[None]) -> None:
         """One more part of the budget is spent; after the last the task is ended."""

@@ -108,6 +108,35 @@ def test_each_batch_has_the_whole_budget():
     assert run(main) == ([30, 60], "")
 
 
+class Deaf(FakeStore):
+    """Is not ended by the first that tells it to."""
+
+    async def fetch(self, keys):
+        try:
+            return await super().fetch(keys)
+        except asyncio.CancelledError:
+            if len(self.fetched) == 1:
+                return {}
+            raise
+
+
+def test_a_store_that_is_deaf_to_the_end_of_its_budget_is_ended_at_the_next():
+    async def main():
+        store = Deaf()
+        tier, told = bound(store), []
+        await tier.opened()
+        store.after, began = 1e6, ms()
+        for key in KEYS[:2]:  # the second waits for the first, and goes by itself
+            tier.look_up(key, lambda _: told.append(ms() - began))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
+        left, store.after = tier._reader, 0
+        await tier.aclose()
+        return told, left, len(store.fetched)
+
+    assert run(main) == ([50, 100], None, 2)
+
+
 @pytest.mark.parametrize(("after", "problem"), [(0.045, ""), (0.055, "no answer")])
 def test_the_budget_is_what_the_store_says(after, problem):
     async def main():
