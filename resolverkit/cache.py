@@ -664,13 +664,15 @@ class Cache(Memory):
         """
         for key, flight in list(self._flights.items()):
             question, asked = flight.question, flight.asked
-            if asked is None or key != question.key or not question.cacheable:
+            if key != question.key or not question.cacheable:
                 continue
             upstream = find(question)
-            if upstream is not None:
-                flight.asked, flight.denial = None, None
+            if upstream is None:
+                continue
+            flight.upstream = upstream
+            if asked is not None:  # else the store is looked into before them
+                flight.asked = flight.denial = flight.failed = None
                 asked.cancel()
-                flight.upstream = upstream
                 self._go_out(flight)
 
     def abandon(self) -> None:

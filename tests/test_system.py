@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import dns.name
 import dns.resolver
 import pytest
+from stored import FakeStore
 from virtual import WWW, call, question, resolver, upstreams
 
 from resolverkit import NXDOMAIN, Hook, Resolver, StalePolicy, stack, system, wire
@@ -389,6 +390,36 @@ def test_a_flight_under_way_goes_to_the_new_servers(conf, network):
             return got.what, got.source, got.took
 
     assert run(main) == ("192.0.2.2", "upstream", 2510)
+
+
+def test_so_does_one_that_waits_for_a_store(conf, network):
+    async def main():
+        async with configured(conf, store=FakeStore(budget=9, after=0.05)) as r:
+            waiting = asyncio.ensure_future(call(r))  # 100 ms to open the store
+            await asyncio.sleep(0.001)
+            conf.write_text(f"nameserver {OFFICE}\n")
+            r._look_at = 0.0  # as if its time had come
+            other = await call(r, "other.example.com")
+            return other.what, (await waiting).what
+
+    assert run(main) == ("192.0.2.2", "192.0.2.2")
+
+
+def test_the_failure_of_the_old_servers_does_not_end_it(conf, network):
+    """They have failed while the store was looked into; the new ones are asked."""
+
+    async def main():
+        network.scripts[HOME] = servfail()
+        network.scripts[OFFICE] = answer("192.0.2.2", after=0.3)
+        async with configured(conf, store=FakeStore(budget=9, after=0.2)) as r:
+            waiting = asyncio.ensure_future(call(r))
+            await asyncio.sleep(0.15)
+            conf.write_text(f"nameserver {OFFICE}\n")
+            r._look_at = 0.0
+            other = await call(r, "other.example.com")
+            return other.what, (await waiting).what
+
+    assert run(main) == ("192.0.2.2", "192.0.2.2")
 
 
 def test_failures_of_the_old_servers_say_nothing(conf, network):
