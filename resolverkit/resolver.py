@@ -762,6 +762,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 stack.retire()
         self._stack = other._stack = None
         self._store = cache = other._store
+        self._hot = cache.hot = {}  # options may be others
         cache.observer = self._reporter
         cache.stale = self._stale
         self._bind(None)  # whose end is the store's, even if nobody asks any more

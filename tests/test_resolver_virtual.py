@@ -894,3 +894,17 @@ def test_nor_do_hits_stale_answers_and_timeouts():
             gc.enable()
 
     assert run(main) == 0
+
+
+def test_who_goes_on_with_the_cache_of_another_finds_no_more_than_that_keeps():
+    async def main():
+        (a,) = upstreams(GOOD)
+        old, new = resolver(a), resolver(a)
+        await call(old)
+        new._inherit(old)
+        got = await call(new)
+        found = [len(table) for table in new._hot.values()]
+        new.cache.flush()
+        return got.source, found, [len(table) for table in new._hot.values()]
+
+    assert run(main) == ("cache", [1, 1], [0, 0])
