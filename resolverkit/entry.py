@@ -32,7 +32,7 @@ HIT_COST = 270
 _MORE_COST, _ATTEMPT_COST, _ALIAS_COST, _LABELS_COST = 320, 200, 60, 350
 _KEPT_ATTEMPTS = 8  # of those that failed since an entry was learnt
 
-_head = struct.Struct("=dddIB")  # learnt, started, elapsed, TTL, octets of the name
+_head = struct.Struct("=dddiB")  # learnt, started, elapsed, TTL, octets of the name
 _pack, _unpack, _HEAD = _head.pack, _head.unpack_from, _head.size
 _learnt = struct.Struct("=d").unpack_from
 
@@ -86,7 +86,7 @@ class Entry:
         self.answer: Answer | None = None
         self.text: str | None = None
         self.used: bool = False
-        ttl = reply.ttl
+        ttl = int(reply.ttl)  # a user's own upstream may have made a float of it
         if reply.kind is not _DATA and reply.denial and not reply.soa:
             ttl = reply.ttl = int(policy.LAME_TTL)
         self.refresh_at: float = now + ttl * (1 - policy.REFRESH_AHEAD)

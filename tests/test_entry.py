@@ -101,6 +101,14 @@ def test_what_most_replies_say_is_packed_and_made_again(ttl, asked, aa):
     assert entry.question == asked
 
 
+@pytest.mark.parametrize("ttl", [30.5, -1])
+def test_a_users_own_upstream_may_say_any_seconds(ttl):
+    found = reply()
+    found.ttl = ttl
+    entry = Entry(question(), found, 100.0)
+    assert (entry.ttl, entry.reply.ttl) == (int(ttl), int(ttl))
+
+
 def test_a_denial():
     asked = question()
     found = wire.read_reply(asked, denial(asked))
