@@ -146,8 +146,10 @@ class Race(Pending):
         for asked, (child, _) in self._pending.items():
             resend = getattr(child.upstream, "resend", None)
             if resend is not None and resend(asked):
-                self._pending[asked] = self._pending.pop(asked)  # its turn is over
-                self._wait(child, now)
+                if asked in self._pending:  # else that has failed
+                    self._pending[asked] = self._pending.pop(asked)  # its turn is over
+                if self._pending:
+                    self._wait(child, now)
                 return
 
     # --- outcomes --------------------------------------------------------------------

@@ -28,6 +28,7 @@ from resolverkit.testing import (
     servfail,
     silent,
 )
+from resolverkit.upstream import Pending
 
 GOOD = answer("192.0.2.1")
 SLOW = answer("192.0.2.1", after=0.5)
@@ -1081,3 +1082,26 @@ def test_a_validator_that_finds_a_zone_bogus_is_not_at_fault():
         return group.down, a.count
 
     assert run(main) == (False, 10)
+
+
+class Unreachable:
+    """A transport whose network is gone by the time that it sends again."""
+
+    name = "a"
+
+    def query(self, question):
+        return Pending(loop=asyncio.get_running_loop())
+
+    def resend(self, future):
+        future.set_exception(NetworkError("Network is unreachable"))
+        return True
+
+
+@pytest.mark.parametrize(("others", "end"), [(0, NetworkError), (1, Kind.DATA)])
+def test_who_fails_at_sending_again_has_failed(others, end):
+    async def main():
+        a, b = Unreachable(), ScriptedUpstream("b", SLOW)
+        got, took = await put(Hedge([a, b][: 1 + others]))
+        return getattr(got, "kind", type(got)), took
+
+    assert run(main) == (end, 650 if others else 150)
