@@ -235,6 +235,16 @@ class Entry:
         self._more.aged_at = min(self._more.aged_at, now)
         self.refresh_at = _NEVER  # for who has it at hand
 
+    def forget_failures(self) -> None:
+        """Let go of attempts that have failed, and of all that was kept for them."""
+        more = self._more
+        if more is None:
+            return
+        more.since, more.failed_at = (), None
+        others = (more.reply, more.labels, more.denied_at)
+        if more.aged_at == _EVER and others == (None, None, None):
+            self._more = None
+
     def forgive(self) -> None:
         """An upstream has said the same again: what failed since is over."""
         more = self._more

@@ -9,7 +9,7 @@ live in LRUs. `resolverkit.entry` has what one of them takes.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any
 
 from cachetools import LRUCache
@@ -97,6 +97,8 @@ class Memory:
         self.parsed: Callable[[Answer, int], None] = self.charge
         self._parsed: deque[tuple[Entry, int]] = deque()
         self._parsed_bytes = 0
+        # Those with attempts that have failed since, the first of them first.
+        self._told: OrderedDict[Entry, None] = OrderedDict()
         self._positive: dict[bytes, Entry] = {}
         self._bytes = 0
         self._other_types: dict[bytes, set[int]] = {}
@@ -254,6 +256,12 @@ class Memory:
         size = entry.size
         entry.failed(now, attempts)
         self._resized(entry, size)
+        self._note_told(entry)
+
+    def _note_told(self, entry: Entry) -> None:
+        """It has attempts to tell of that failed, which may be forgotten before it."""
+        if self._positive.get(entry.key) is entry:
+            self._told[entry] = None
 
     def _resized(self, entry: Entry, size: int) -> None:
         """An entry had that many bytes until now."""
@@ -442,6 +450,12 @@ class Memory:
         A hundredth more goes than must, in one pass: to find the first key of a dict
         whose front was deleted costs as much as all that was deleted.
         """
+        while self._bytes > self.max_bytes and self._told:
+            # In an outage each answer gets some: they are worth less than one of them.
+            told, _ = self._told.popitem(last=False)
+            size = told.size
+            told.forget_failures()
+            self._bytes += told.size - size
         while self._bytes > self.max_bytes and self._positive:
             excess = self._bytes - self.max_bytes * 99 // 100
             victims, spared = [], []
@@ -464,6 +478,7 @@ class Memory:
     def _remove(self, key: bytes, entry: Entry) -> None:
         del self._positive[key]
         self.changes += 1
+        self._told.pop(entry, None)
         self._bytes -= entry.size
         entry.refresh_at = float("-inf")  # for who still has it at hand
         rdtype = entry.rdtype
@@ -490,6 +505,7 @@ class Memory:
             size = entry.size
             entry.deny(now, reply.attempts)
             self._resized(entry, size)
+            self._note_told(entry)
 
     def _evict_direct(self, name: bytes, question: Question) -> None:
         """Drop positive entries with direct data at `name`, which is an alias now."""

@@ -122,6 +122,22 @@ def memory(max_bytes=1_000_000):
     return Memory(lambda: 100.0, StalePolicy(), max_bytes)
 
 
+def test_what_failed_is_forgotten_before_what_is_good():
+    kept = memory(20_000)
+    entries = []
+    while kept.size < 19_000:
+        entries.append(kept.learn(question(f"n{len(entries)}.example"), reply(), 1.0))
+    failed = Attempt(WHO, 1.0, 2.0, Outcome.TIMEOUT)
+    for entry in entries:
+        kept.failed(entry, 2.0, (failed,) * 2)
+    assert kept.size > 20_000  # in an outage nothing is learnt that would make room
+    kept.learn(question("new.example"), reply(), 3.0)
+    assert (kept.evictions, len(kept)) == (0, len(entries) + 1)
+    assert kept.size <= 20_000
+    assert [entry.failed_at for entry in entries[:-1]] == [None] * (len(entries) - 1)
+    assert charged(kept)[0] == kept.size
+
+
 def charged(kept):
     """What entries say they take, and what the memory says, which is the same."""
     return sum(entry.size for entry in kept.entries()), kept.size

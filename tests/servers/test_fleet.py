@@ -209,7 +209,7 @@ def tell(when, load):
 
 def check_log(caplog, server):
     """One line for each change of state."""
-    told = [record.getMessage() for record in caplog.records]
+    told = [r.getMessage() for r in caplog.records if r.name == "resolverkit.store"]
     assert told  # it may be away more than once while the machine is busy
     for gone, back in zip(told[::2], told[1::2], strict=True):
         assert gone.startswith(f"{server.url()}; answers go on from memory: ")
