@@ -303,11 +303,6 @@ def mismatch(question: Question, data: bytes) -> str:
     return ""
 
 
-def is_truncated(data: bytes) -> bool:
-    """Whether TC is set (RFC 1035 section 4.1.1)."""
-    return bool(data[2] & 2)
-
-
 def has_opt(data: bytes, question: Question) -> bool:
     """Whether a short error reply carries an OPT after its question."""
     return data[question.end : question.end + 3] == b"\0\0\x29"
