@@ -7,7 +7,6 @@ import time
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import dns.ipv4
 import dns.ipv6
 import dns.message
 import dns.name
@@ -22,7 +21,9 @@ from resolverkit import wire
 from resolverkit.model import AnswerPath, Kind, Source, name_from_wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from dns.rdata import Rdata
 
     from resolverkit.entry import Entry
     from resolverkit.memory import Memory
@@ -46,13 +47,20 @@ _MADE = {
 _IN = dns.rdataclass.IN
 _A, _AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
-_PARSE_COST, _RRSET_COST, _RDATA_COST = 4000, 750, 250  # bytes, about
+_UPSTREAM = Source.UPSTREAM
+_new = object.__new__
+_PARSE_COST, _RRSET_COST, _RDATAS_COST, _RDATA_COST = (
+    4000,
+    750,
+    250,
+    250,
+)  # bytes, about
 
 
 class _Read:
     """What was read of an Answer, and what a stale one is told beside its entry."""
 
-    __slots__ = (*_MADE, "detail", "since", "stale_ttl")
+    __slots__ = (*_MADE, "detail", "rdatas", "since", "stale_ttl")
 
     qname: dns.name.Name
     rdtype: dns.rdatatype.RdataType
@@ -63,6 +71,8 @@ class _Read:
     def __init__(
         self, since: tuple[Attempt, ...] = (), stale_ttl: int = 0, detail: str = ""
     ) -> None:
+        # Addresses, while nobody has asked for more of the RRset than them.
+        self.rdatas: list[Rdata] | None = None
         self.since = since
         self.stale_ttl = stale_ttl
         self.detail = detail
@@ -115,7 +125,7 @@ class Answer(dns.resolver.Answer):
         self._source = source
         self._memory = memory
         self._read: _Read | None = None
-        if stale_ttl or detail or entry.since:
+        if stale_ttl or detail or entry.more is not None:
             self._read = _Read(entry.since, stale_ttl, detail)
             if stale_ttl:
                 self.expiration = time.time() + stale_ttl
@@ -124,6 +134,34 @@ class Answer(dns.resolver.Answer):
     def entry(self) -> Entry:
         """What it was made of; for resolverkit's own use."""
         return self._entry
+
+    def __getitem__(self, i: Any) -> Any:
+        rdatas = self._addresses()
+        return super().__getitem__(i) if rdatas is None else rdatas[i]  # type: ignore[no-untyped-call]
+
+    def __iter__(self) -> Iterator[Any]:
+        rdatas = self._addresses()
+        return super().__iter__() if rdatas is None else iter(rdatas)
+
+    def __len__(self) -> int:
+        rdatas = self._addresses()
+        return super().__len__() if rdatas is None else len(rdatas)
+
+    def _addresses(self) -> list[Rdata] | None:
+        """What its RRset has, as long as that was not made: a tenth of the work."""
+        read = self._read
+        if read is not None:
+            return read.rdatas
+        entry = self._entry
+        data = entry.plain
+        if data is None:
+            return None
+        self._read = read = _Read()
+        make, size = _MAKERS[entry.rdtype]
+        found = wire.plain_addresses(entry.name_size, size, data)
+        read.rdatas = rdatas = [make(rdata) for rdata in found]
+        self._memory.parsed(self, _RDATAS_COST + _RDATA_COST * len(rdatas))
+        return rdatas
 
     def __getattr__(self, attr: str) -> Any:
         if attr in _MADE:
@@ -168,18 +206,27 @@ class Answer(dns.resolver.Answer):
     def _read_addresses(self, read: _Read) -> dns.rrset.RRset:
         entry, name = self._entry, read.qname
         make, size = _MAKERS[read.rdtype]
-        owner, data = entry.name, entry.plain
+        data, rdatas = entry.plain, read.rdatas
         if data is not None:
-            ttl, found = wire.plain_addresses(owner, size, data)
+            ttl = wire.plain_ttl_shown(entry.name_size, size, data)
+            if rdatas is None:
+                found = wire.plain_addresses(entry.name_size, size, data)
         else:
             reply = entry.reply
-            if reply.final != owner:
+            if reply.final != entry.name:
                 name = name_from_wire(reply.final)
-            ttl, found = wire.addresses(owner, read.rdtype, reply.final, reply.wire)
+            ttl, found = wire.addresses(
+                entry.name, read.rdtype, reply.final, reply.wire
+            )
+        cost = _RRSET_COST
+        if rdatas is None:
+            rdatas = [make(rdata) for rdata in found]
+            cost += _RDATA_COST * len(rdatas)
+        read.rdatas = None  # from now on the RRset, which may be changed, has them
         rrset = dns.rrset.RRset(name, read.rdclass, read.rdtype)
-        rrset.items = dict.fromkeys([make(rdata) for rdata in found])
+        rrset.items = dict.fromkeys(rdatas)
         rrset.ttl = ttl
-        self._memory.parsed(self, _RRSET_COST + _RDATA_COST * len(found))
+        self._memory.parsed(self, cost)
         return rrset
 
     def _read_question(self) -> None:
@@ -236,10 +283,21 @@ class Answer(dns.resolver.Answer):
         return f"<Answer {self.path.source}: {self.rrset}>"
 
 
+def new_answer(entry: Entry, memory: Memory) -> Answer:
+    """The Answer of what has just come; as its `__init__` makes it, and cheaper."""
+    answer = _new(Answer)
+    answer._entry = entry
+    answer._source = _UPSTREAM
+    answer._memory = memory
+    answer._read = None
+    return answer
+
+
 def _put(attr: str) -> Callable[[Answer, Any], None]:
     def put(answer: Answer, value: Any) -> None:
         if answer._read is None:
             answer._read = _Read()
+        answer._read.rdatas = None
         setattr(answer._read, attr, value)
 
     return put
@@ -269,7 +327,8 @@ def _make_a(rdata: bytes) -> A:
     _set(made, "rdclass", _IN)
     _set(made, "rdtype", _A)
     _set(made, "rdcomment", None)
-    _set(made, "address", dns.ipv4.inet_ntoa(rdata))
+    first, second, third, fourth = rdata
+    _set(made, "address", f"{first}.{second}.{third}.{fourth}")
     return made
 
 

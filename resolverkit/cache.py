@@ -26,26 +26,28 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Protocol
 
 from resolverkit import policy
-from resolverkit.deadlines import Deadlines, Timeouts
+from resolverkit.deadlines import Deadlines, Rounds, Timeouts
 from resolverkit.entry import Entry
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamError
 from resolverkit.memory import MAX_BYTES, Memory, is_chosen_block
-from resolverkit.model import Kind, Source
+from resolverkit.model import Kind, PlainReply, Reply, Source
 from resolverkit.record import reply_of
-from resolverkit.upstream import Pending, listen
+from resolverkit.upstream import Direct, Watched, asker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from resolverkit.behind import Behind
-    from resolverkit.model import Question, Reply
+    from resolverkit.deadlines import Due
+    from resolverkit.model import Question
     from resolverkit.policy import StalePolicy
     from resolverkit.record import Record
-    from resolverkit.upstream import Upstream
+    from resolverkit.upstream import UnderWay, Upstream
 
 _log = logging.getLogger("resolverkit.cache")
 _log_answers = logging.getLogger("resolverkit.resolver").isEnabledFor
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
+_ROUND = 0.25  # seconds between two looks at who has waited for long
 _CACHE, _UPSTREAM = Source.CACHE, Source.UPSTREAM
 
 
@@ -61,19 +63,17 @@ class Served:
 
 
 class Call:
-    """What one caller wants.
+    """What callers want who have the same options.
 
     Attributes:
-        stale: its policy.
-        started: loop time at which its whole call began.
-        until: loop time at which its lifetime ends.
+        stale: their policy.
+        lifetime: seconds that each of their calls may take.
         refresh: go out even if a fresh entry is there.
         variant: tells flights apart that go other ways (TCP, a source address).
     """
 
     stale: StalePolicy
-    started: float
-    until: float
+    lifetime: float
     refresh = False
     variant = b""
 
@@ -104,15 +104,26 @@ class LifetimeOver(QueryTimeout):
 
 
 class _Waiter(asyncio.Future[Served]):
-    """One caller on a flight."""
+    """One caller on a flight.
 
-    __slots__ = ("call", "due", "entry", "flight", "waits")
+    Attributes:
+        flight: what it waits for.
+        call: what it wants.
+        due: loop time at which its lifetime ends.
+        entry: what can be served, if anything.
+    """
+
+    __slots__ = ("call", "due", "entry", "flight")
 
     flight: _Flight
     call: Call
-    entry: Entry | None  # what can be served, if anything
     due: float
-    waits: bool
+    entry: Entry | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still does."""
+        return not self.done()
 
     def expire(self) -> None:
         """The caller's time is over; the flight goes on without it."""
@@ -132,8 +143,8 @@ class _Flight:
     # What most flights do without.
     denial: Reply | None = None  # waits to be confirmed
     looking = False  # the store has not spoken yet
-    failed: UpstreamError | None = None  # and the upstreams have, meanwhile
-    asked: asyncio.Future[Reply] | None = None
+    failure: UpstreamError | None = None  # and the upstreams have, meanwhile
+    asked: UnderWay | None = None
 
     def __init__(
         self,
@@ -154,23 +165,18 @@ class _Flight:
         """The store has spoken."""
         self.cache._looked_up(self, record)
 
-    def landed(self, asked: asyncio.Future[Reply]) -> None:
-        """The upstream is done."""
-        cache = self.cache
-        if self.asked is not asked:  # given up
-            if not asked.cancelled():
-                asked.exception()
-        elif asked.cancelled():
-            closed = NetworkError("the resolver was closed", local=True)
-            cache._end_denied(self, closed)
-        elif (error := asked.exception()) is not None:
-            cache._end_denied(self, error)
-        else:
-            reply = asked.result()
-            if reply.kind is not _DATA or reply.disputed or self.denial is not None:
-                cache._weigh(self, reply)
-            else:  # as nearly all
-                cache._store(self, reply)
+    def answered(self, reply: Reply | PlainReply) -> None:
+        """The upstream has answered."""
+        self.cache._answered(self, reply)
+
+    def failed(self, error: BaseException) -> None:
+        """The upstream has failed."""
+        self.cache._end_denied(self, error)
+
+    def called_off(self) -> None:
+        """The upstream was closed."""
+        closed = NetworkError("the resolver was closed", local=True)
+        self.cache._end_denied(self, closed)
 
 
 class Cache(Memory):
@@ -210,7 +216,12 @@ class Cache(Memory):
     # --- asking ----------------------------------------------------------------------
 
     def ask(
-        self, question: Question, upstream: Upstream, call: Call
+        self,
+        question: Question,
+        upstream: Upstream,
+        call: Call,
+        started: float,
+        now: float,
     ) -> Served | asyncio.Future[Served]:
         """Answer a question from memory, or have it resolved.
 
@@ -218,6 +229,8 @@ class Cache(Memory):
             question: what is asked.
             upstream: who to ask on a miss.
             call: what the caller wants.
+            started: loop time at which its whole call began.
+            now: loop time.
 
         Returns:
             What is there already, or a Future of it; it raises an `UpstreamError`, a
@@ -226,10 +239,8 @@ class Cache(Memory):
         Raises:
             UpstreamError: the key failed lately and there is nothing to serve.
         """
-        loop = self._loop
-        assert loop is not None  # a stack is bound to it
         key, entry = question.key, None
-        if question.cacheable and (key in self._positive or self._denials.currsize):
+        if (self._denies or key in self._positive) and question.cacheable:
             known = self._recall(question, upstream, call)
             if isinstance(known, Served):
                 return known
@@ -238,28 +249,34 @@ class Cache(Memory):
         if call.variant:
             key += call.variant
         flight = self._flights.get(key)
+        began = flight is None
         if flight is None:
-            if self._failures.currsize and key in self._failures:
-                failure, now = self._failures[key], self.clock()
-                if now < failure.until:
+            if self._has_failed and key in self._failures:
+                failure, moment = self._failures[key], self.clock()
+                if moment < failure.until:
                     if entry is not None:
                         return self._serve_stale(entry, "not asked again yet")
-                    raise failure.again(now)
-            flight = self._launch(key, question, upstream, loop, look=True)
-        waiter = _Waiter(loop=loop)
+                    raise failure.again(moment)
+            self._flights[key] = flight = _Flight(self, key, question, upstream, now)
+        due = started + call.lifetime
+        if entry is not None:
+            patience = self._stale_due(entry, flight, call, due, self.clock())
+            if patience <= now:
+                if began:
+                    self._launch(flight, look=True)
+                return self._serve_stale(entry)
+        waiter = _Waiter(loop=self._loop)
         waiter.flight = flight
         waiter.call = call
+        waiter.due = due
         waiter.entry = entry
-        waiter.waits = True
-        if entry is None:
-            waiter.due = call.until
-            self._lifetimes.push(waiter)
-        else:
-            waiter.due = due = self._stale_due(entry, flight, call, self.clock())
-            if due <= loop.time():
-                return self._serve_stale(entry)
-            self._patience.push(waiter)
         flight.waiters.append(waiter)
+        if began:
+            self._launch(flight, look=True)  # it may end at once
+        if entry is not None:
+            self._patience.add(patience, waiter.expire)
+        elif due <= self._rounds.next:
+            self._lifetimes.push(waiter)
         return waiter
 
     def _recall(
@@ -283,7 +300,7 @@ class Cache(Memory):
         return entry if entry is not None and entry.usable(now, stale) else None
 
     def _stale_due(
-        self, entry: Entry, flight: _Flight, call: Call, now: float
+        self, entry: Entry, flight: _Flight, call: Call, until: float, now: float
     ) -> float:
         """Loop time from which on stale is better than waiting."""
         failed = entry.failed_at
@@ -299,8 +316,8 @@ class Cache(Memory):
         ):
             wait = policy.SIBLING_WAIT
         return min(
-            min(flight.started, call.started) + wait,
-            call.until - policy.LIFETIME_MARGIN,
+            min(flight.started, until - call.lifetime) + wait,
+            until - policy.LIFETIME_MARGIN,
         )
 
     def _serve_stale(self, entry: Entry, detail: str = "") -> Served:
@@ -323,7 +340,9 @@ class Cache(Memory):
         if question.key not in self._flights:
             assert self._loop is not None
             self.refreshes += 1
-            self._launch(question.key, question, upstream, self._loop, look=False)
+            key, moment = question.key, self._loop.time()
+            self._flights[key] = flight = _Flight(self, key, question, upstream, moment)
+            self._launch(flight, look=False)
 
     def fresh(self, question: Question) -> Served | None:
         """What is fresh in memory, for those who want nobody to be asked."""
@@ -337,7 +356,6 @@ class Cache(Memory):
         """Cancel what `ask` gave, and the flight too if nobody else waits for it."""
         assert isinstance(waiter, _Waiter)
         flight = waiter.flight
-        waiter.waits = False
         waiter.cancel()
         if self._flights.get(flight.key) is flight and all(
             other.done() for other in flight.waiters
@@ -345,24 +363,15 @@ class Cache(Memory):
             asked = flight.asked
             self._finish(flight)
             if asked is not None:
-                asked.cancel()
+                asked.drop()
 
     # --- flights ---------------------------------------------------------------------
 
-    def _launch(
-        self,
-        key: bytes,
-        question: Question,
-        upstream: Upstream,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        look: bool,
-    ) -> _Flight:
-        self._flights[key] = flight = _Flight(
-            self, key, question, upstream, loop.time()
-        )
-        if self._horizon is None:
-            self._see_to(flight)
+    def _launch(self, flight: _Flight, *, look: bool) -> None:
+        """See to it that it ends; look into the store, or ask the upstreams."""
+        question, upstream, now = flight.question, flight.upstream, flight.started
+        if self._rounds.next <= now:
+            self._rounds.begin(now)
         observer = self.observer
         if observer is not None and observer.hooked:
             observer.started(question)
@@ -375,30 +384,41 @@ class Cache(Memory):
         ):
             flight.looking = True
             starts = self._head_starts if behind.is_open else self._openings
-            starts.add(flight, flight.started)
+            starts.add(flight, now)
             behind.look_up(question.key, flight.looked_up)
+        elif isinstance(upstream, Direct):  # as `_go_out`, without the call
+            flight.asked = upstream.ask(question, flight, now)
         else:
             self._go_out(flight)
-        return flight
 
     def _go_out(self, flight: _Flight) -> None:
         """Ask the upstreams."""
-        asked = Context().run(flight.upstream.query, flight.question)
-        if isinstance(asked, Pending) and not asked.done():
-            flight.asked = asked
-            asked.then = flight.landed
-        else:
-            self._watch(flight, Context().run(asyncio.ensure_future, asked))
+        assert self._loop is not None
+        ask = asker(flight.upstream)
+        flight.asked = ask(flight.question, flight, self._loop.time())
 
-    def _watch(self, flight: _Flight, asked: asyncio.Future[Reply]) -> None:
-        flight.asked = asked
-        listen(asked, flight.landed)
+    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
+        """Callers whose time ends between then and then; whether there are flights.
+
+        And the timer that ends flights is armed, where that is near.
+        """
+        found: list[Due] = []
+        for flight in self._flights.values():
+            found += [
+                waiter
+                for waiter in flight.waiters
+                if waiter.entry is None and after < waiter.due <= until
+            ]
+        first = next(iter(self._flights.values()), None)
+        if first is not None and self._horizon is None:
+            self._see_to(first)
+        return found, first is not None
 
     def _see_to(self, flight: _Flight) -> None:
         """Arm the timer that ends flights: they stand in the order of their starts."""
         assert self._loop is not None
         due = flight.started + policy.RESOLUTION_DEADLINE
-        self._horizon = self._loop.call_at(due, self._end_overdue)
+        self._horizon = self._loop.call_at(due, self._end_overdue, context=Context())
 
     def _end_overdue(self) -> None:
         """End each flight that has had its time; the next one has the timer."""
@@ -417,7 +437,7 @@ class Cache(Memory):
             return
         attempts = getattr(flight.asked, "attempts", ())
         asked, flight.asked = flight.asked, None
-        asked.cancel()
+        asked.drop()
         limit = policy.RESOLUTION_DEADLINE
         error = QueryTimeout(f"nothing conclusive within {limit:g} s", attempts)
         self._end_denied(flight, error)
@@ -435,8 +455,8 @@ class Cache(Memory):
             self._offer(flight, entry)
         if self._flights.get(flight.key) is not flight:
             return
-        if flight.failed is not None:
-            self._fail(flight, flight.failed)
+        if flight.failure is not None:
+            self._fail(flight, flight.failure)
         elif flight.asked is None:
             self._go_out(flight)
 
@@ -460,7 +480,6 @@ class Cache(Memory):
         waiting = []
         for waiter in flight.waiters:
             if fresh and not waiter.call.refresh:
-                waiter.waits = False
                 if not waiter.done():
                     self.hits += 1
                     waiter.set_result(Served(entry, Source.CACHE))
@@ -469,7 +488,7 @@ class Cache(Memory):
             if waiter.entry is entry or not self._may_serve(entry, waiter.call, now):
                 continue
             waiter.entry = entry
-            due = self._stale_due(entry, flight, waiter.call, now)
+            due = self._stale_due(entry, flight, waiter.call, waiter.due, now)
             if due <= loop.time():
                 waiter.expire()
             else:
@@ -498,6 +517,9 @@ class Cache(Memory):
 
     def _weigh(self, flight: _Flight, reply: Reply) -> None:
         """Is this reply to replace what we have?"""
+        if reply.kind is _DATA and not reply.disputed and flight.denial is None:
+            self._store(flight, reply)
+            return
         question, now = flight.question, self.clock()
         entry = self.find(question) if question.cacheable else None
         if entry is not None and not entry.usable(now, self.stale):
@@ -525,7 +547,7 @@ class Cache(Memory):
                 self._store(flight, reply)
             else:
                 flight.denial = reply
-                self._watch(flight, second)
+                flight.asked = Watched(second, flight)
 
     def _compare(self, flight: _Flight, denial: Reply, second: Reply) -> None:
         """Two operators have spoken: the one that denies less is believed."""
@@ -551,9 +573,38 @@ class Cache(Memory):
             why = "a disputed denial" if reply.soa else "a denial without SOA"
         self._fail(flight, UpstreamError(why, reply.attempts))
 
+    def _answered(self, flight: _Flight, reply: Reply | PlainReply) -> None:
+        """An upstream has answered: keep it, and give it to those who wait.
+
+        What nearly every reply is takes fewer steps than `_store` and `_deliver`.
+        """
+        if type(reply) is not PlainReply or flight.denial is not None:
+            self._weigh(flight, reply if isinstance(reply, Reply) else reply.reply())
+            return
+        question, now = flight.question, self.clock()
+        if self._has_failed:
+            self._failures.pop(flight.key, None)
+        if question.cacheable and self.max_bytes:
+            entry = self.learn_plain(question, reply, now)
+            if self.behind is not None:
+                self._write_behind(self.behind, entry, question)
+        else:
+            entry = Entry(question, reply, now)
+        served = Served(entry, _UPSTREAM)
+        observer = self.observer
+        if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
+            observer.landed(question, served)
+        if flight.looking:
+            self._stop_looking(flight)
+        self._flights.pop(flight.key, None)
+        waiters, flight.asked, flight.waiters = flight.waiters, None, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(served)
+
     def _store(self, flight: _Flight, reply: Reply) -> None:
         question, now = flight.question, self.clock()
-        if self._failures.currsize:
+        if self._has_failed:
             self._failures.pop(flight.key, None)
         if not question.cacheable or self.max_bytes == 0:
             self._deliver(flight, Entry(question, reply, now), at_once=True)
@@ -579,7 +630,7 @@ class Cache(Memory):
     def _fail(self, flight: _Flight, error: UpstreamError) -> None:
         """Every vantage failed: remember that, and serve stale to those who can."""
         if flight.looking:  # the store may still have something
-            flight.failed = error
+            flight.failure = error
             return
         self.failures += 1
         question, now = flight.question, self.clock()
@@ -607,19 +658,9 @@ class Cache(Memory):
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
-        if at_once:
-            if flight.looking:
-                self._stop_looking(flight)
-            self._flights.pop(flight.key, None)
-            waiters, flight.asked, flight.waiters = flight.waiters, None, []
-            for waiter in waiters:
-                waiter.waits = False
-                if not waiter.done():
-                    waiter.set_result(served)
-            return
         now = self.clock()
         for waiter in self._finish(flight):
-            held = self.held(question, now, waiter.call.stale)
+            held = None if at_once else self.held(question, now, waiter.call.stale)
             waiter.set_result(served if held is None else self._serve_stale(held))
 
     def _finish(self, flight: _Flight) -> list[_Waiter]:
@@ -628,13 +669,8 @@ class Cache(Memory):
             self._stop_looking(flight)
         self._flights.pop(flight.key, None)
         flight.asked = None
-        waiting = []
-        for waiter in flight.waiters:
-            waiter.waits = False
-            if not waiter.done():
-                waiting.append(waiter)
-        flight.waiters = []
-        return waiting
+        waiters, flight.waiters = flight.waiters, []
+        return [waiter for waiter in waiters if not waiter.done()]
 
     def _stop_looking(self, flight: _Flight) -> None:
         self._head_starts.discard(flight)
@@ -649,6 +685,7 @@ class Cache(Memory):
         self._loop = loop
         self._flights = {}
         self._lifetimes = Deadlines(loop)
+        self._rounds = Rounds(loop, _ROUND, self._lifetimes, self._find_late)
         self._patience = Deadlines(loop)
         self._horizon = None
         self._head_starts = Timeouts(loop, policy.HEAD_START, self._go_out)
@@ -671,8 +708,8 @@ class Cache(Memory):
                 continue
             flight.upstream = upstream
             if asked is not None:  # else the store is looked into before them
-                flight.asked = flight.denial = flight.failed = None
-                asked.cancel()
+                flight.asked = flight.denial = flight.failure = None
+                asked.drop()
                 self._go_out(flight)
 
     def abandon(self) -> None:
@@ -683,9 +720,9 @@ class Cache(Memory):
             for waiter in self._finish(flight):
                 waiter.set_exception(error)
             if asked is not None:
-                asked.cancel()
+                asked.drop()
         if self._loop is not None:
-            for table in (self._lifetimes, self._patience):
+            for table in (self._rounds, self._lifetimes, self._patience):
                 table.clear()
             for times in (self._head_starts, self._openings):
                 times.clear()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import bisect
 import math
+import time
 from collections import deque
+from contextvars import Context
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -23,6 +25,12 @@ _FEW = 64  # entries that are not worth looking through
 _T = TypeVar("_T")
 
 
+def clock_of(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The loop's time; past asyncio's own method, which only calls this one."""
+    where = getattr(type(loop).time, "__module__", "")
+    return time.monotonic if where == "asyncio.base_events" else loop.time
+
+
 class Due(Protocol):
     """What waits in a table: a Future may be its own entry.
 
@@ -31,8 +39,10 @@ class Due(Protocol):
         waits: False once it need not be called.
     """
 
-    due: float
-    waits: bool
+    @property
+    def due(self) -> float: ...  # noqa: D102
+    @property
+    def waits(self) -> bool: ...  # noqa: D102
 
     def expire(self) -> None:
         """Its time has come."""
@@ -105,7 +115,7 @@ class Deadlines:
     def _arm(self, due: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._expire)
+        self._timer = self._loop.call_at(due, self._expire, context=Context())
         self._timer_due = due
 
     def _expire(self) -> None:
@@ -114,7 +124,6 @@ class Deadlines:
         while queue and (queue[0].due <= now or not queue[0].waits):
             entry = queue.popleft()
             if entry.waits:
-                entry.waits = False
                 entry.expire()
         if queue:
             self._arm(queue[0].due)  # in place of one that an action may have armed
@@ -127,6 +136,66 @@ class Deadlines:
             self._timer = None
         self._queue.clear()
         self._last = math.inf
+
+
+class Rounds:
+    """Deadlines of what nearly always ends long before them: nobody writes them down.
+
+    A round is made now and then among those who wait, wherever they are kept, and only
+    who has to be told before the next one goes to the table. So one that ends earlier
+    costs a comparison.
+
+    Args:
+        loop: where the timer runs.
+        period: seconds from round to round, while anybody waits.
+        table: where those go that are due before the next round.
+        find: gives those who wait and are due after the first time, and no later than
+            the second; and whether there are others.
+
+    Attributes:
+        next: loop time of the next round; in the past while there is none to come.
+            Who is due after it need not be told of, if it is to come.
+    """
+
+    __slots__ = ("_find", "_loop", "_period", "_table", "_timer", "next")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        period: float,
+        table: Deadlines,
+        find: Callable[[float, float], tuple[list[Due], bool]],
+    ) -> None:
+        self._loop = loop
+        self._period = period
+        self._table = table
+        self._find = find
+        self._timer: asyncio.TimerHandle | None = None
+        self.next: float = -math.inf
+
+    def begin(self, now: float) -> None:
+        """Somebody waits from `now` on; see to it that a round comes."""
+        if self._timer is None:
+            self.next = due = now + self._period
+            self._timer = self._loop.call_at(due, self._look, context=Context())
+
+    def _look(self) -> None:
+        self._timer, before = None, self.next
+        now = self._loop.time()
+        found, others = self._find(before, now + self._period)
+        if others or found:
+            self.begin(now)
+        else:
+            self.next = -math.inf
+        for entry in sorted(found, key=_due):
+            self._table.push(entry)
+
+    def clear(self) -> None:
+        """Make no more rounds."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.next = -math.inf
 
 
 class Timeouts(Generic[_T]):
@@ -159,7 +228,7 @@ class Timeouts(Generic[_T]):
         """Start the time of `item`, which must be hashed by identity."""
         self._waiting[item] = due = now + self._delay
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._fire)
+            self._timer = self._loop.call_at(due, self._fire, context=Context())
 
     def discard(self, item: _T) -> None:
         """Forget `item`, whether or not it waits."""
@@ -172,7 +241,7 @@ class Timeouts(Generic[_T]):
             item, due = next(iter(self._waiting.items()))
             if due > now:
                 if self._timer is None:
-                    self._timer = self._loop.call_at(due, self._fire)
+                    self._timer = self._loop.call_at(due, self._fire, context=Context())
                 return
             del self._waiting[item]
             self._expire(item)

@@ -45,7 +45,7 @@ class Health:
     """One upstream's record."""
 
     __slots__ = (
-        "_samples", "_unclear", "_until_sort", "_updated", "answers", "backoff",
+        "_learn_at", "_samples", "_unclear", "_updated", "answers", "backoff",
         "delay", "errors", "failures", "losses", "overtakes", "pause", "ranking",
         "retry_at", "srtt",
     )  # fmt: skip
@@ -60,7 +60,7 @@ class Health:
         self.retry_at: float | None = None  # None: closed; else down until then
         self.pause: float = MIN_PAUSE
         self._samples: deque[float] = deque(maxlen=SAMPLES)
-        self._until_sort = 1
+        self._learn_at = 0  # answers after which the delay is
         self._unclear = 0
         self._updated = 0.0
         self.answers: int = 0  # these since the beginning
@@ -91,35 +91,39 @@ class Health:
         Returns:
             Whether the upstream had been down until now.
         """
-        self.answers += 1
+        self.answers = answers = self.answers + 1
         if sample:
             mean = self.srtt
             self.srtt = rtt if mean is None else mean + (rtt - mean) * _GAIN
             self._updated = now
             self._samples.append(rtt)
-            self._until_sort -= 1
-            if self._until_sort <= 0 or self._unclear:
+            if answers >= self._learn_at:
                 self._learn_delay()
         else:
-            if self.srtt is None:
-                self.srtt, self._updated = rtt, now
-            self._unclear += 1
-            if not self._samples or self._unclear >= _UNCLEAR:
-                self.backoff = min(self.backoff * 2, MAX_DELAY / self.delay)
+            self._note_unclear(now, rtt)
         if self.retry_at is not None:
             return self.heard()
-        self.failures = self.losses = 0
+        if self.failures or self.losses:
+            self.failures = self.losses = 0
         ranking = self.ranking
         if ranking is not None and ranking.first is not self:
             ranking.until = 0.0
         return False
 
+    def _note_unclear(self, now: float, rtt: float) -> None:
+        """A reply came, and nobody knows to which of several packets."""
+        if self.srtt is None:
+            self.srtt, self._updated = rtt, now
+        self._unclear += 1
+        self._learn_at = 0  # with the next that is clear
+        if not self._samples or self._unclear >= _UNCLEAR:
+            self.backoff = min(self.backoff * 2, MAX_DELAY / self.delay)
+
     def _learn_delay(self) -> None:
         """Look at the samples again: at each while they are few, or were unclear."""
-        if self.backoff != 1 or self._until_sort <= 0:
-            self.delay = hedge_delay(self._samples)
-            many = len(self._samples) >= _RESORT_EVERY
-            self._until_sort = _RESORT_EVERY if many else 1
+        self.delay = hedge_delay(self._samples)
+        many = len(self._samples) >= _RESORT_EVERY
+        self._learn_at = self.answers + (_RESORT_EVERY if many else 1)
         self._unclear, self.backoff = 0, 1.0
 
     def heard(self) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cachetools import LRUCache
 
 from resolverkit import policy, wire
-from resolverkit.entry import Entry
+from resolverkit.entry import ENTRY_COST, Entry, new_entry
 from resolverkit.errors import UpstreamError
 from resolverkit.model import Kind
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from resolverkit.answer import Answer
-    from resolverkit.model import Attempt, Question, Reply
+    from resolverkit.model import Attempt, PlainReply, Question, Reply
     from resolverkit.policy import StalePolicy
     from resolverkit.record import Record
 
@@ -110,6 +110,8 @@ class Memory:
         """Set the bounds; what does not fit any more is evicted."""
         self.max_bytes = max_bytes
         old = [*getattr(self, "_denials", {}).values()]
+        # Whether there may be any: to ask the LRUs takes several calls.
+        self._denies = self._has_failed = False
         self._denials: LRUCache[bytes, Entry] = LRUCache(
             max_bytes // DENIAL_SHARE, getsizeof=_size
         )
@@ -141,9 +143,9 @@ class Memory:
         if entry is not None and entry.denied_at is None:
             entry.used = True
             return entry
-        denials = self._denials
-        if not denials.currsize:
+        if not self._denies:
             return None
+        denials = self._denials
         nodata = denials.get(question.key)
         nxdomain = denials.get(_nxdomain_key(question))
         if nodata is None or nxdomain is None:
@@ -152,7 +154,7 @@ class Memory:
 
     def failure(self, question: Question) -> Failure | None:
         """How a question has failed lately, if it has."""
-        return self._failures.get(question.key) if self._failures.currsize else None
+        return self._failures.get(question.key) if self._has_failed else None
 
     def held(self, question: Question, now: float, stale: StalePolicy) -> Entry | None:
         """The entry that is denied now, and which `stale` says to hold on to."""
@@ -175,12 +177,14 @@ class Memory:
         """Forget every entry and every failure; flights go on."""
         for entry in self.entries():
             self.drop(entry)
+        self._denies = False
         self._forget_parsed(0)
         self.forget_failures()
 
     def forget_failures(self) -> None:
         """The network or the upstreams changed: failures say nothing now."""
         self._failures.clear()
+        self._has_failed = False
         self._siblings.clear()
 
     def recovered(self) -> None:
@@ -268,6 +272,30 @@ class Memory:
         if self._positive.get(entry.key) is entry:
             self._bytes += entry.size - size
 
+    def learn_plain(self, question: Question, reply: PlainReply, now: float) -> Entry:
+        """`learn` for what nearly every reply is; it says nothing of other entries."""
+        key = question.key
+        if not reply.ttl:
+            return self.learn(question, reply.reply(), now)
+        if self._has_failed:
+            self._forgive(question)
+        if self._denies:
+            self._denials.pop(key, None)
+            self._denials.pop(_nxdomain_key(question), None)
+        old = self._positive.get(key)
+        if old is not None:
+            self._remove(key, old)
+        self._positive[key] = entry = new_entry(question, reply, now)
+        self._bytes += ENTRY_COST + len(key) + len(entry.packed)  # its `size`
+        if self._bytes > self.max_bytes:
+            self._shrink()
+        return entry
+
+    def _forgive(self, question: Question) -> None:
+        """It does not fail any more, nor do names beside it for all we know."""
+        self._failures.pop(question.key, None)
+        self._siblings.pop(wire.parent(question.wire_name), None)
+
     def learn(self, question: Question, reply: Reply, now: float) -> Entry:
         """Take in what a reply says, of its own question and of others.
 
@@ -275,20 +303,8 @@ class Memory:
             The entry for it, kept or not.
         """
         key, kind = question.key, reply.kind
-        if self._failures.currsize:
-            self._failures.pop(key, None)
-            self._siblings.pop(wire.parent(question.wire_name), None)
-        if (
-            reply.plain
-            and reply.ttl
-            and not self._denials.currsize
-            and key not in self._positive
-        ):  # as nearly all: it says nothing of other entries
-            self._positive[key] = first = Entry(question, reply, now)
-            self._bytes += first.size
-            if self._bytes > self.max_bytes:
-                self._shrink()
-            return first
+        if self._has_failed:
+            self._forgive(question)
         if kind is Kind.YXDOMAIN:  # neither data nor denial: RFC 8767 section 4
             return Entry(question, reply, now)
         entry = self._positive.get(key)
@@ -390,6 +406,7 @@ class Memory:
         last = self._failures.get(key)
         previous = last.ttl if last and now < last.until + last.ttl else 0.0
         ttl = policy.failure_ttl(previous, stale=stale)
+        self._has_failed = True
         self._failures[key] = Failure(error, now, ttl, stale=stale)
         self._note_sibling(question, now)
 
@@ -413,7 +430,7 @@ class Memory:
     def _keep(self, entry: Entry, question: Question) -> None:
         key = question.key
         if entry.kind is _DATA:
-            if self._denials.currsize and entry.denied_at is None:
+            if self._denies and entry.denied_at is None:
                 self._denials.pop(key, None)
                 self._denials.pop(_nxdomain_key(question), None)
             old = self._positive.setdefault(key, entry)
@@ -431,6 +448,7 @@ class Memory:
             key, other = other, key
         self._denials.pop(other, None)  # the newer word on the name
         if _size(entry) <= self._denials.maxsize:
+            self._denies = True
             self._denials[key] = entry
 
     def _count(self, entry: Entry) -> None:

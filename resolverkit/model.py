@@ -301,6 +301,55 @@ class Reply:
         return f"<Reply {self.kind.name} ttl={self.ttl} {len(self.wire)} bytes>"
 
 
+class PlainReply:
+    """What nearly every reply is: addresses at the name asked for, and nothing else.
+
+    It came with the only packet that was sent, nothing was dropped meanwhile, and the
+    server had nothing to add. All else that a `Reply` says can be read of its message,
+    and is made only for those who look at it.
+
+    Attributes:
+        wire: the message as received, with whatever id it had.
+        ttl: seconds it may be called fresh.
+        name_size: octets of the name asked for.
+        endpoint: who answered; None where that is not known.
+        started: when it was asked, on the loop's clock (seconds).
+        elapsed: how long the reply took (seconds).
+    """
+
+    __slots__ = ("elapsed", "endpoint", "name_size", "started", "ttl", "wire")
+
+    def __init__(
+        self,
+        wire: bytes,
+        ttl: int,
+        name_size: int,
+        endpoint: Endpoint | None = None,
+        started: float = 0.0,
+        elapsed: float = 0.0,
+    ) -> None:
+        self.wire: bytes = wire
+        self.ttl: int = ttl
+        self.name_size: int = name_size
+        self.endpoint: Endpoint | None = endpoint
+        self.started: float = started
+        self.elapsed: float = elapsed
+
+    def reply(self) -> Reply:
+        """All that it says; made anew each time."""
+        data, end = self.wire, 12 + self.name_size
+        flags = data[3]
+        reply = Reply(
+            data, Kind.DATA, 0, self.ttl, data[12:end],
+            ad=flags & 0x20 != 0, ra=flags & 0x80 != 0, plain=True,
+        )  # fmt: skip
+        if self.endpoint is not None:
+            reply.winner = Attempt(
+                self.endpoint, self.started, self.elapsed, Outcome.DATA, 0
+            )
+        return reply
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerPath:
     """How an answer, or an error, came to be.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import dns.asyncresolver
 import dns.flags
@@ -19,7 +20,7 @@ import dns.rdatatype
 import dns.resolver
 
 from resolverkit import config, errors, special, wire
-from resolverkit.answer import Answer
+from resolverkit.answer import Answer, new_answer
 from resolverkit.cache import Cache, Call, LifetimeOver, Served
 from resolverkit.cacheview import CacheView
 from resolverkit.entry import Entry
@@ -53,6 +54,7 @@ _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 _UPSTREAM, _CACHE = Source.UPSTREAM, Source.CACHE
 _STALE, _HELD = Source.STALE, Source.HELD
 _MAX_SPELLINGS = 256  # of types, in the table of hits
+_NEVER = math.inf
 
 
 def suspend_clock() -> Callable[[], float]:
@@ -63,15 +65,12 @@ def suspend_clock() -> Callable[[], float]:
 
 
 class _Call(Call):
-    """One caller's options, for all the names that are tried for it."""
+    """What was asked for beside a name: one for all calls that ask for the same."""
 
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
     mould: wire.Mould | None  # None where queries are built by dnspython
-    stack: Stack
     way: Way = ANY_WAY
-    lifetime: float
-    denied: tuple[tuple[dns.name.Name, Served], ...] = ()  # names that do not exist
 
 
 class Resolver(dns.asyncresolver.Resolver):
@@ -148,11 +147,10 @@ class Resolver(dns.asyncresolver.Resolver):
         self._store = Cache(self._clock, self._stale, cache_size, behind)
         self._reporter = self._store.observer = Reporter(hook, self._path)
         self._hot = self._store.hot  # by type, then by text, or labels
-        self._types: dict[Any, _Types] = {}  # by type and class as they were given
-        self._checked = False  # the lifetime, by whoever first needs it
+        self._calls: dict[tuple[Any, ...], _Call] = {}  # by what they ask for
         self._stack: Stack | None = None
         self._settings = (strategy, on_block, dict(routes or {}))
-        self._look_at = float("inf")  # at what the system says of its servers
+        self._look_at = _NEVER  # at what the system says of its servers
         self._check: Callable[[Resolver], object] = Stack.check
         self._is_own: Callable[[str, int], bool] = _never  # where a Server has it
         specs, filename = _sort_out(upstreams, filename)
@@ -188,9 +186,9 @@ class Resolver(dns.asyncresolver.Resolver):
         super().__setattr__(name, value)
         if name in _HIT_OPTIONS:  # what the table of hits takes for granted
             self._hot = self._store.hot = {}
-            self._types = {}
+            self._calls = {}
         elif name == "lifetime":
-            self._checked = False
+            self._calls = {}
 
     @property
     def nameservers(self) -> Sequence[Any]:
@@ -287,35 +285,49 @@ class Resolver(dns.asyncresolver.Resolver):
                     if answer is None:  # what others parsed has pushed it out
                         answer = entry.answer = Answer(entry, _CACHE, store)
                     return answer
-        call = self._begin(
-            rdtype, rdclass, tcp, source, source_port, lifetime, backend, stale, refresh
-        )
+        options = (rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh)
+        call = self._calls.get(options) or self._call(options)
+        stack = self._bind(backend)
         if search is None:
             search = self.use_search_by_default
-        candidates: Sequence[bytes | dns.name.Name]
+        names: Sequence[bytes]
         if isinstance(qname, str) and qname and not search:
-            candidates, relative = (wire.text_to_wire(qname),), qname[-1] != "."
+            names, relative = (wire.text_to_wire(qname),), qname[-1] != "."
         else:
-            candidates, relative = self._candidates(qname, search)
-        for name in candidates:
-            question, view = self._question(name, relative, call)
+            names, relative = self._names(qname, search)
+        store, started = self._store, stack.time()
+        now = started
+        denied: tuple[tuple[Question, Served], ...] = ()
+        for name in names:
+            view, mould = stack.view(name, relative), call.mould
+            if mould is None:
+                question = self._custom_question(name, view, call)
+            else:
+                question = mould.question(name, view.tag)
             served: Served | asyncio.Future[Served] | None = None
             try:
-                served = self._ask(question, view, call)
+                group = view.group
+                if group is None or call.way is not ANY_WAY:
+                    served = self._ask(question, view, call, stack, started)
+                else:
+                    served = store.ask(question, group, call, started, now)
                 if not isinstance(served, Served):
                     served = await served
             except UpstreamError as error:
                 served = None  # it holds the error, whose traceback holds this frame
                 raise self._failure(question, error, call.lifetime) from error
             entry = served.entry
-            if served.source is _UPSTREAM and entry.kind is _DATA:
-                return Answer(entry, _UPSTREAM, self._store)
+            if served.source is _UPSTREAM and entry.more is None:  # as nearly all
+                return new_answer(entry, store)
+            if entry.kind is Kind.NXDOMAIN:
+                denied += ((question, served),)
+                now = stack.time()
+                continue
             answer = self._conclude(question, served, call, raise_on_no_answer)
-            if answer is not None:
-                if served.source is _CACHE and not search:
-                    self._remember(qname, rdtype, question, entry)
-                return answer
-        raise self._nxdomain(call)
+            if served.source is _CACHE and not search:
+                self._remember(qname, rdtype, question, entry)
+            return answer
+        raise self._nxdomain(denied)
 
     async def survey(
         self,
@@ -342,18 +354,22 @@ class Resolver(dns.asyncresolver.Resolver):
         """
         from resolverkit.survey import local_survey, take_survey
 
-        call = self._begin(
-            rdtype, rdclass, False, None, 0, lifetime, None, None, refresh=True
-        )
-        (name, *_), relative = self._candidates(qname, search=False)
-        question, view = self._question(name, relative, call)
+        call = self._call((rdtype, rdclass, False, None, 0, lifetime, None, True))
+        stack = self._bind(None)
+        started = stack.loop.time()
+        (name, *_), relative = self._names(qname, search=False)
+        view = stack.view(name, relative)
+        if call.mould is None:
+            question = self._custom_question(name, view, call)
+        else:
+            question = call.mould.question(name, view.tag)
         if view.detail:
             return local_survey(question, view.detail)
         try:
-            group = call.stack.group(view, call.way)
+            group = stack.group(view, call.way)
         except UpstreamError as error:
             raise self._failure(question, error, call.lifetime) from error
-        return await take_survey(question, group, until=call.started + call.lifetime)
+        return await take_survey(question, group, until=started + call.lifetime)
 
     def _serve(
         self,
@@ -381,11 +397,10 @@ class Resolver(dns.asyncresolver.Resolver):
         Raises:
             UpstreamError: as `Cache.ask`.
         """
+        stack = self._bind(None)
         call = _Call()
-        call.stack = stack = self._bind(None)
         call.stale = self._stale
-        call.started = stack.loop.time()
-        call.until = call.started + lifetime
+        call.lifetime = lifetime
         view = stack.view(name, rdtype in _ADDRESSES)
         question = wire.make_question(
             name,
@@ -396,61 +411,60 @@ class Resolver(dns.asyncresolver.Resolver):
         )
         if cached_only and not view.detail:
             return self._store.fresh(question)
-        return self._ask(question, view, call)
+        return self._ask(question, view, call, stack, stack.loop.time())
 
-    def _begin(
-        self,
-        rdtype: dns.rdatatype.RdataType | str,
-        rdclass: dns.rdataclass.RdataClass | str,
-        tcp: bool,
-        source: str | None,
-        source_port: int,
-        lifetime: float | None,
-        backend: Backend | None,
-        stale: StalePolicy | bool | None,
-        refresh: bool,
-    ) -> _Call:
+    def _call(self, options: tuple[Any, ...]) -> _Call:
+        """What a call asks for; kept, for most calls of a program ask for the same."""
+        rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh = options
         call = _Call()
-        types = self._types.get((rdtype, rdclass)) or self._find_types(rdtype, rdclass)
-        call.rdtype, call.rdclass, call.mould = types
-        call.stack = stack = self._bind(backend)
-        if lifetime is None:
-            lifetime = self.lifetime
-            if not self._checked:
-                config.check_timeout("lifetime", lifetime)
-                self._checked = True
-        else:
-            config.check_timeout("lifetime", lifetime)
-        call.lifetime = lifetime
+        call.rdtype, call.rdclass = _check_types(rdtype, rdclass)
+        call.mould = self._mould(call.rdtype, call.rdclass)
+        call.lifetime = self.lifetime if lifetime is None else lifetime
+        config.check_timeout("lifetime", call.lifetime)
         if tcp or source or source_port:
             call.way = (tcp, source, source_port)
             call.variant = repr(call.way).encode()
         call.stale = self._stale if stale is None else _stale_policy(stale)
-        call.started = now = stack.loop.time()
-        call.until = now + lifetime
         if refresh:
             call.refresh = True
+        if len(self._calls) < _MAX_SPELLINGS:
+            self._calls[options] = call
         return call
+
+    def _mould(
+        self, rdtype: dns.rdatatype.RdataType, rdclass: dns.rdataclass.RdataClass
+    ) -> wire.Mould | None:
+        """The mould of such questions, where we build the query."""
+        flags = dns.flags.Flag(dns.flags.RD if self.flags is None else self.flags)
+        if (
+            flags & ~(dns.flags.RD | dns.flags.CD)
+            or dns.flags.RD not in flags
+            or self.keyring is not None
+            or self.ednsoptions
+        ):
+            return None
+        dnssec_ok = self.edns >= 0 and bool(self.ednsflags & dns.flags.DO)
+        return wire.mould(rdtype, rdclass, dnssec_ok, dns.flags.CD in flags)
 
     def _conclude(
         self, question: Question, served: Served, call: _Call, raise_on_no_answer: bool
-    ) -> Answer | None:
-        """The answer for one candidate; None where there is no such name."""
+    ) -> Answer:
+        """The answer for a name that exists."""
         kind = served.entry.kind
-        if kind is _DATA:
-            return self._answer(question, served, call.stale)
-        if kind is Kind.NXDOMAIN:
-            call.denied += ((question.name, served),)
-            return None
         if kind is Kind.YXDOMAIN:
             raise errors.YXDOMAIN(self._path(served))
         answer = self._answer(question, served, call.stale)
-        if raise_on_no_answer:
+        if raise_on_no_answer and kind is not _DATA:
             raise errors.NoAnswer(answer.path, response=answer.response)
         return answer
 
     def _ask(
-        self, question: Question, view: View, call: _Call
+        self,
+        question: Question,
+        view: View,
+        call: _Call,
+        stack: Stack,
+        started: float,
     ) -> Served | asyncio.Future[Served]:
         group = view.group if call.way is ANY_WAY else None
         if group is None:
@@ -458,27 +472,20 @@ class Resolver(dns.asyncresolver.Resolver):
                 reply = special.local_reply(question)
                 entry = Entry(question, reply, self._clock())
                 return Served(entry, Source.LOCAL, view.detail)
-            group = call.stack.group(view, call.way)
-        return self._store.ask(question, group, call)
+            group = stack.group(view, call.way)
+        return self._store.ask(question, group, call, started, stack.time())
 
-    def _candidates(
+    def _names(
         self, qname: dns.name.Name | str, search: bool | None
-    ) -> tuple[Sequence[bytes | dns.name.Name], bool]:
-        """The names to try, and whether the caller wrote a relative one."""
+    ) -> tuple[Sequence[bytes], bool]:
+        """The wire names to try, and whether the caller wrote a relative one."""
         if isinstance(qname, str):
             qname = dns.name.from_text(qname, None)
-        return self._get_qnames_to_try(qname, search), not qname.is_absolute()
+        names = self._get_qnames_to_try(qname, search)
+        return [wire.name_to_wire(name) for name in names], not qname.is_absolute()
 
-    def _question(
-        self, candidate: bytes | dns.name.Name, relative: bool, call: _Call
-    ) -> tuple[Question, View]:
-        """The question for a candidate, and who is asked."""
-        name = candidate
-        if not isinstance(name, bytes):
-            name = wire.name_to_wire(name)
-        view = call.stack.view(name, relative)
-        if call.mould is not None:
-            return call.mould.question(name, view.tag), view
+    def _custom_question(self, name: bytes, view: View, call: _Call) -> Question:
+        """The question for a name, built by dnspython for what we do not build."""
         flags = dns.flags.RD if self.flags is None else self.flags
         query = dns.message.make_query(
             dns.name.from_wire(name, 0)[0], call.rdtype, call.rdclass, flags=flags
@@ -491,28 +498,7 @@ class Resolver(dns.asyncresolver.Resolver):
             min(self.payload or wire.UDP_PAYLOAD, wire.MAX_UDP_PAYLOAD),
             options=self.ednsoptions,
         )
-        return wire.custom_question(query, view.tag), view
-
-    def _find_types(
-        self,
-        rdtype: dns.rdatatype.RdataType | str,
-        rdclass: dns.rdataclass.RdataClass | str,
-    ) -> _Types:
-        """Type and class, and the mould of such questions where we build the query."""
-        known = _check_types(rdtype, rdclass)
-        flags = dns.flags.Flag(dns.flags.RD if self.flags is None else self.flags)
-        mould = None
-        if not (
-            flags & ~(dns.flags.RD | dns.flags.CD)
-            or dns.flags.RD not in flags
-            or self.keyring is not None
-            or self.ednsoptions
-        ):
-            dnssec_ok = self.edns >= 0 and bool(self.ednsflags & dns.flags.DO)
-            mould = wire.mould(*known, dnssec_ok, dns.flags.CD in flags)
-        if len(self._types) < _MAX_SPELLINGS:
-            self._types[rdtype, rdclass] = *known, mould
-        return *known, mould
+        return wire.custom_question(query, view.tag)
 
     # --- answers and errors ----------------------------------------------------------
 
@@ -568,13 +554,13 @@ class Resolver(dns.asyncresolver.Resolver):
             *reply.quorum,
         )
 
-    def _nxdomain(self, call: _Call) -> errors.NXDOMAIN:
+    def _nxdomain(self, denied: Sequence[tuple[Question, Served]]) -> errors.NXDOMAIN:
         """All candidates were denied."""
         responses = {
-            name: dns.message.from_wire(served.entry.reply.wire)
-            for name, served in call.denied
+            question.name: dns.message.from_wire(served.entry.reply.wire)
+            for question, served in denied
         }
-        path = self._path(call.denied[-1][1])
+        path = self._path(denied[-1][1])
         return errors.NXDOMAIN(path, qnames=list(responses), responses=responses)
 
     def _failure(
@@ -675,14 +661,15 @@ class Resolver(dns.asyncresolver.Resolver):
 
     def _bind(self, backend: Backend | None) -> Stack:
         """The stack for the running loop and the options as they are now."""
-        if self._clock() >= self._look_at:
+        if self._look_at is not _NEVER and self._clock() >= self._look_at:
             self._look()
         stack = self._stack
         if (
             stack is not None
             and backend is None
             and stack.loop is asyncio._get_running_loop()
-            and not stack.outdated(self)
+            and stack.options
+            == (self._nameservers, self.nameserver_ports, self.port, self.timeout)
         ):
             return stack
         return self._bind_anew(backend)
@@ -780,9 +767,6 @@ class Resolver(dns.asyncresolver.Resolver):
         await self.aclose()
 
 
-_Types: TypeAlias = (
-    "tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass, wire.Mould | None]"
-)
 _HIT_OPTIONS = frozenset({
     "use_search_by_default", "flags", "edns", "ednsflags", "ednsoptions", "keyring",
     "_nameservers",

@@ -11,6 +11,7 @@ import dns.message
 import dns.nameserver
 
 from resolverkit import config, policy, special, wire
+from resolverkit.deadlines import clock_of
 from resolverkit.errors import ConfigurationError, NetworkError, UpstreamError
 from resolverkit.model import Endpoint, Kind
 from resolverkit.transports.url import UpstreamURL, build, check
@@ -59,6 +60,8 @@ class Stack:
 
     Attributes:
         loop: the loop that they belong to.
+        time: its time, seconds.
+        options: what they were made from, and must not have changed since.
     """
 
     def __init__(
@@ -71,9 +74,10 @@ class Stack:
         routes: Mapping[str, Sequence[Spec]],
     ) -> None:
         self.loop = loop
+        self.time = clock_of(loop)
         self._cache = cache
         cache.bind(loop)
-        self._options = (
+        self.options = (
             copy.copy(options._nameservers),  # may change in place
             dict(options.nameserver_ports),
             options.port,
@@ -333,7 +337,7 @@ class Stack:
             options.port,
             options.timeout,
         )
-        return now != self._options
+        return now != self.options
 
     def retire(self) -> None:
         """Close once the flights that are under way have ended.

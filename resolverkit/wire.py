@@ -28,7 +28,7 @@ import dns.rcode
 import dns.rdatatype
 
 from resolverkit.errors import BadReply
-from resolverkit.model import Ede, Kind, Question, Reply
+from resolverkit.model import Ede, Kind, PlainReply, Question, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,29 +60,37 @@ _pack_pair = struct.Struct("!HH").pack
 _minimum = struct.Struct("!I").unpack_from
 
 
-def _plain(rdtype: bytes, size: int) -> tuple[Any, ...]:
-    """How to recognise a reply of addresses alone, and perhaps an OPT.
-
-    Returns:
-        What precedes a TTL; octets of an address; two readers of all that follows the
-        question where that is one record, without OPT and with it; a reader of several.
-    """
-    head = b"\xc0\x0c" + rdtype + b"\0\1"
-    record = f"!6sIH{size}x"  # owner, type, class; TTL; length
-    one = struct.Struct(record).unpack_from
-    and_opt = struct.Struct(record + "3s2xB3xH").unpack_from  # upper rcode; length
-    return head, size, one, and_opt, struct.Struct(record).iter_unpack
-
-
-_PLAIN = {b"\0\1\0\1": _plain(b"\0\1", 4), b"\0\x1c\0\1": _plain(b"\0\x1c", 16)}
-_PLAIN_FLAGS = {  # NOERROR, without TC: the bits AD and RA of those that may be set
-    bytes((0x80 | aa | rd, ra | ad | cd)): (ad != 0, ra != 0)
+_PLAIN_FLAGS = [  # NOERROR, without TC
+    bytes((0x80 | aa | rd, ra | ad | cd))
     for aa in (0, 4)
     for rd in (0, 1)
     for ra in (0, 0x80)
     for ad in (0, 0x20)
     for cd in (0, 0x10)
-}
+]
+_ONE, _ONE_AND_OPT = b"\0\1\0\1\0\0\0\0", b"\0\1\0\1\0\0\0\1"
+
+
+def _plain(rdtype: bytes, size: int) -> tuple[Any, ...]:
+    """How to recognise a reply of addresses alone, and perhaps an OPT.
+
+    Returns:
+        What precedes a TTL; octets of an address; by flags and counts, for one address
+        alone or with an OPT, all that follows the question: octets, a reader, whether
+        there is an OPT; a reader of several addresses.
+    """
+    head = b"\xc0\x0c" + rdtype + b"\0\1"
+    record = f"!6sIH{size}x"  # owner, type, class; TTL; length
+    alone = struct.Struct(record)
+    and_opt = struct.Struct(record + "3s2xB3xH")  # upper rcode; length
+    shapes: dict[bytes, tuple[Any, ...]] = {}
+    for flags in _PLAIN_FLAGS:
+        shapes[flags + _ONE] = alone.size, alone.unpack_from, False
+        shapes[flags + _ONE_AND_OPT] = and_opt.size, and_opt.unpack_from, True
+    return head, size, shapes, alone.iter_unpack
+
+
+_PLAIN = {b"\0\1\0\1": _plain(b"\0\1", 4), b"\0\x1c\0\1": _plain(b"\0\x1c", 16)}
 
 _PLAIN_TEXT = re.compile(  # possessive: nothing is tried twice
     r"[A-Za-z0-9_-]{1,63}+(?:\.[A-Za-z0-9_-]{1,63}+)*+\.?"
@@ -321,9 +329,14 @@ def read_reply(question: Question, data: bytes) -> Reply:
     Raises:
         BadReply: the message is malformed, truncated, or answers another question.
     """
-    reply = _read_plain(question, data)
-    if reply is not None:
-        return reply
+    ttl = plain_ttl(question, data)
+    if ttl >= 0:
+        return PlainReply(data, ttl, question.end - 16).reply()
+    return read_unusual(question, data)
+
+
+def read_unusual(question: Question, data: bytes) -> Reply:
+    """The same for what is no plain reply, as `plain_ttl` has found."""
     if reason := mismatch(question, data):
         raise BadReply(reason)
     if data[2] & 2:
@@ -334,51 +347,62 @@ def read_reply(question: Question, data: bytes) -> Reply:
         raise BadReply("a record runs past the end of the message") from None
 
 
-def _read_plain(question: Question, data: bytes) -> Reply | None:
-    """A reply of nothing but addresses at the name asked for, and perhaps an OPT.
+def plain_ttl(question: Question, data: bytes) -> int:
+    """Whether a message is a reply of addresses at the name asked for, and no more.
+
+    It may have an OPT without options beside them. This covers all that `mismatch`
+    does, for a fraction of what a scan costs.
 
     Returns:
-        What `_scan` would, in a third of its time; None where that has to see it.
+        The least TTL; -1 where it is another reply, or none.
     """
     end = question.end
     asked = question.wire[12:end]
-    flags = _PLAIN_FLAGS.get(data[2:4])
     plain = _PLAIN.get(asked[-4:])
-    if plain is None or flags is None or data[12:end] != asked:
-        return None
-    head, size, one, and_opt, several = plain
-    counts, rest = data[4:12], len(data) - end - size
-    if rest == 23 and counts == b"\0\1\0\1\0\0\0\1":  # one address and an OPT
-        owner, ttl, length, opt, rcode, options = and_opt(data, end)
-        if owner != head or length != size or opt != b"\0\0\x29" or rcode or options:
-            return None
-    elif rest == 12 and counts == b"\0\1\0\1\0\0\0\0":
-        owner, ttl, length = one(data, end)
+    if plain is None or data[12:end] != asked:
+        return -1
+    head, size, shapes, several = plain
+    shape = shapes.get(data[2:12])
+    if shape is not None:
+        octets, read, with_opt = shape
+        if len(data) - end != octets:
+            return -1
+        if with_opt:
+            owner, ttl, length, opt, rcode, options = read(data, end)
+            if opt != b"\0\0\x29" or rcode or options:
+                return -1
+        else:
+            owner, ttl, length = read(data, end)
         if owner != head or length != size:
-            return None
+            return -1
     else:
-        last = end + (12 + size) * data[7]
-        # With the size, they cover that nothing is left over.
-        if len(data) == last + _OPT_SIZE:
-            if counts[4:] != b"\0\0\0\1" or data[last : last + 3] != b"\0\0\x29":
-                return None
-            if data[last + 5] or data[-2:] != b"\0\0":
-                return None
-        elif len(data) != last or counts[4:] != b"\0\0\0\0":
-            return None
-        if counts[:3] != b"\0\1\0" or last == end:
-            return None
-        ttl = MAX_TTL
-        for owner, own, length in several(data[end:last]):
-            if owner != head or length != size:
-                return None
-            ttl = min(ttl, own)
+        ttl = _plain_ttl_of_several(data, end, head, size, several)
     if question.tsig is not None:
-        return None
-    if ttl > MAX_TTL:
-        ttl = MAX_TTL
-    ad, ra = flags
-    return Reply(data, _DATA, 0, ttl, asked[:-4], (), ad, False, ra, (), None, True)
+        return -1
+    return int(ttl) if ttl < MAX_TTL else MAX_TTL
+
+
+def _plain_ttl_of_several(
+    data: bytes, end: int, head: bytes, size: int, several: Any
+) -> int:
+    counts = data[4:12]
+    if data[2:4] not in _PLAIN_FLAGS or counts[:3] != b"\0\1\0" or not counts[3]:
+        return -1
+    last = end + (12 + size) * counts[3]
+    # With the size, the counts cover that nothing is left over.
+    if len(data) == last + _OPT_SIZE:
+        if counts[4:] != b"\0\0\0\1" or data[last : last + 3] != b"\0\0\x29":
+            return -1
+        if data[last + 5] or data[-2:] != b"\0\0":
+            return -1
+    elif len(data) != last or counts[4:] != b"\0\0\0\0":
+        return -1
+    least = MAX_TTL
+    for owner, ttl, length in several(data[end:last]):
+        if owner != head or length != size:
+            return -1
+        least = min(least, ttl)
+    return least
 
 
 def _scan(question: Question, data: bytes) -> Reply:  # one pass, hot: not split up
@@ -589,19 +613,28 @@ def addresses(
     return least, found
 
 
-def plain_addresses(qname: bytes, size: int, data: bytes) -> tuple[int, list[bytes]]:
-    """The same of a reply that is `Reply.plain`, in a third of the time.
+def plain_addresses(name_size: int, size: int, data: bytes) -> list[bytes]:
+    """The addresses of a reply that is `Reply.plain`, in a fraction of the time.
 
     Args:
-        qname: the name that was asked for, in wire format.
+        name_size: octets of the name that was asked for.
         size: octets of an address.
         data: the message.
     """
-    first, step = 12 + len(qname) + 4, 12 + size
+    first = 12 + name_size + 4 + 12
+    if data[7] == 1 and not data[6]:
+        return [data[first : first + size]]
+    last = first + (12 + size) * _short(data, 6)[0]
+    found = [data[pos : pos + size] for pos in range(first, last, 12 + size)]
+    return list(dict.fromkeys(found))  # no two alike, as in a set of records
+
+
+def plain_ttl_shown(name_size: int, size: int, data: bytes) -> int:
+    """The TTL that dnspython shows for such a reply."""
+    first, step = 12 + name_size + 4, 12 + size
     last = first + step * _short(data, 6)[0]
     ttls = [_record(data, pos)[2] for pos in range(first + 2, last, step)]
-    least = min([0 if ttl > 0x7FFFFFFF else ttl for ttl in ttls])
-    return least, [data[pos : pos + size] for pos in range(first + 12, last, step)]
+    return min([0 if ttl > 0x7FFFFFFF else ttl for ttl in ttls])
 
 
 def _read_options(data: bytes, pos: int, end: int) -> tuple[tuple[Ede, ...], bool]:

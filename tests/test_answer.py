@@ -112,6 +112,55 @@ def test_it_is_dnspython_s():
     assert repr(answer) == f"<Answer upstream: {answer.rrset}>"
 
 
+def plain(*last_octets):
+    """The Answer of a reply with addresses alone, which an entry packs."""
+    question = wire.make_question(wire.text_to_wire("www.example"), 1)
+    records = [
+        b"\xc0\x0c\0\1\0\1\0\0\0" + bytes([60 + i]) + b"\0\4\xc0\0\2" + bytes([octet])
+        for i, octet in enumerate(last_octets)
+    ]
+    counts = b"\0\1\0" + bytes([len(records)]) + bytes(4)
+    asked = question.wire[12 : question.end]
+    data = b"\0\0\x81\x80" + counts + asked + b"".join(records)
+    reply = wire.read_reply(question, data)
+    reply.winner = Attempt(UDP, 5.0, 0.01, Outcome.DATA, 0)
+    entry = Entry(question, reply, 0.0)
+    assert entry.plain == data
+    return Answer(entry, Source.UPSTREAM, Keeper(clock, lambda *_: None))
+
+
+@pytest.mark.parametrize("octets", [(1,), (3, 1, 2), (1, 1), (2, 1, 2)])
+def test_addresses_are_the_same_before_and_after_the_rrset_is_read(octets):
+    answer = plain(*octets)
+    before = [answer[0], *answer, *answer[:1], len(answer)]
+    assert [rdata.address for rdata in answer] == [
+        f"192.0.2.{octet}" for octet in dict.fromkeys(octets)
+    ]
+    assert answer.ttl == 60
+    assert [answer[0], *answer, *answer[:1], len(answer)] == before
+    assert answer[0] is before[0]
+    assert list(answer.rrset) == list(answer) == list(plain(*octets).rrset)
+    assert list(answer.response.answer[0]) == list(answer)
+
+
+def test_another_rrset_takes_the_place_of_what_was_read():
+    answer = plain(1, 2)
+    assert len(answer) == 2
+    answer.rrset = dns.rrset.from_text("www.example.", 5, "IN", "A", "192.0.2.77")
+    assert (len(answer), answer[0].address) == (1, "192.0.2.77")
+    assert [rdata.address for rdata in answer] == ["192.0.2.77"]
+
+
+def test_addresses_are_charged_for_and_then_the_rrset():
+    charged = []
+    answer = plain(1)
+    answer._memory.parsed = lambda _, cost: charged.append(cost)
+    answer[0], answer[0], len(answer)
+    assert len(charged) == 1
+    assert answer.rrset is not None
+    assert len(charged) == 2
+
+
 def test_a_record_can_be_deleted_as_in_dnspython():
     answer = make()
     rest = list(answer)[1:]

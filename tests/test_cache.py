@@ -758,11 +758,12 @@ def test_a_flood_of_random_names_does_not_push_out_last_known_good():
         await call(r)
         cache, (group,) = r._store, r._stack._groups.values()
         flood, wanted = Denies(), Call()
-        wanted.stale, wanted.refresh, wanted.variant = StalePolicy(), False, b""
-        wanted.started = VirtualLoop.running().time()
-        wanted.until = wanted.started + 5
+        wanted.stale, wanted.lifetime = StalePolicy(), 5.0
+        started = VirtualLoop.running().time()
         for i in range(100_000):
-            served = cache.ask(question(f"r{i}.flood.example"), flood, wanted)
+            served = cache.ask(
+                question(f"r{i}.flood.example"), flood, wanted, started, started
+            )
             if i % 100 == 0:
                 await served
         await asyncio.sleep(0.1)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolverkit.deadlines import Deadlines, Timeouts
+from resolverkit.deadlines import Deadline, Deadlines, Rounds, Timeouts
 
 
 class Timer:
@@ -31,7 +31,7 @@ class Loop:
     def time(self):
         return self.now
 
-    def call_at(self, when, callback):
+    def call_at(self, when, callback, *, context):
         timer = Timer(when, callback)
         self.timers.append(timer)
         self.made += 1
@@ -240,3 +240,71 @@ def test_timeouts_may_be_added_and_cleared_while_they_expire(loop):
     assert fired == [("a", 2), ("c", 4)]
     assert not loop.live()
     timeouts.clear()
+
+
+class Kept:
+    """Those who wait, and are told at their time if they still do."""
+
+    def __init__(self, loop, period):
+        self.loop, self.waiting, self.told = loop, {}, []
+        self.table = Deadlines(loop)
+        self.rounds = Rounds(loop, period, self.table, self.find)
+
+    def find(self, after, until):
+        found = [
+            Deadline(due, lambda number=number, due=due: self.tell(number, due))
+            for number, due in self.waiting.items()
+            if after < due <= until
+        ]
+        return found, any(due > until for due in self.waiting.values())
+
+    def tell(self, number, due):
+        if self.waiting.pop(number, None) is not None:
+            self.told.append((number, due, self.loop.now))
+
+    def add(self, number, due):
+        self.waiting[number] = due
+        if self.rounds.next <= self.loop.now:
+            self.rounds.begin(self.loop.now)
+        if due <= self.rounds.next:
+            self.table.add(due, lambda: self.tell(number, due))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "end", "run"]),
+            st.integers(0, 12).map(lambda n: n / 4),
+        ),
+        max_size=60,
+    )
+)
+def test_rounds_tell_each_who_still_waits_at_its_time(steps):
+    loop = Loop()
+    kept, expected = Kept(loop, 1.0), {}
+    for number, (what, amount) in enumerate(steps):
+        if what == "run":
+            loop.run(loop.now + amount)
+        elif what == "add":
+            due = expected[number] = loop.now + amount
+            kept.add(number, due)
+        elif kept.waiting:
+            ended = list(kept.waiting)[int(amount * 4) % len(kept.waiting)]
+            del kept.waiting[ended], expected[ended]
+    loop.run(loop.now + 100)
+    assert sorted(kept.told) == [(n, due, due) for n, due in sorted(expected.items())]
+    assert not loop.live()
+
+
+def test_rounds_are_made_while_somebody_waits(loop):
+    kept = Kept(loop, 1.0)
+    for number in range(100):
+        kept.add(number, 10.0)
+    assert loop.made == 1
+    kept.waiting.clear()
+    loop.run(50)
+    assert loop.made == 1
+    kept.add(0, 55.5)
+    kept.rounds.clear()
+    assert not loop.live()

@@ -1,6 +1,7 @@
 """The failure cache (RFC 9520): no packet for a key that has just failed."""
 
 import asyncio
+import errno
 from itertools import pairwise
 
 import dns.message
@@ -8,6 +9,7 @@ import dns.rrset
 import pytest
 from virtual import WWW, at, call, moments, ms, pin, resolver, told, upstreams
 
+import resolverkit
 from resolverkit.testing import (
     ScriptedUpstream,
     VirtualLoop,
@@ -249,6 +251,23 @@ def test_local_errors_are_never_cached_as_failures():
         return (await call(r)).what, a.count
 
     assert run(main) == ("192.0.2.1", 6)
+
+
+def test_who_asks_is_told_at_once_where_nothing_can_be_sent(monkeypatch):
+    """The one upstream has no socket, and says so before anybody waits for it."""
+
+    def full(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    async def main():
+        r = resolverkit.Resolver(["127.0.0.1:1"], configure=False)
+        with monkeypatch.context() as patch:
+            patch.setattr("resolverkit.transports.ports.socket.socket", full)
+            with pytest.raises(resolverkit.NoNameservers, match="too many open files"):
+                await r.resolve("www.example.com")
+        await r.aclose()
+
+    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def test_an_upstream_that_cannot_be_reached_from_here_goes_to_the_end_of_the_line():

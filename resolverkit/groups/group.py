@@ -34,23 +34,30 @@ class Budget:
     """How many hedges were wasted lately.
 
     Attributes:
+        asked: questions since then; who asks counts them here.
+        until: loop time at which a new window begins.
         spent: hedges have to wait for a while.
     """
 
-    __slots__ = ("_asked", "_until", "_wasted", "spent")
+    __slots__ = ("_wasted", "asked", "spent", "until")
 
     def __init__(self) -> None:
-        self._until = float("-inf")
-        self._asked = self._wasted = 0
+        self.until: float = float("-inf")
+        self.asked: int = 0
+        self._wasted = 0
         self.spent: bool = False
 
     def ask(self, now: float) -> None:
         """Count a question."""
-        self._asked += 1
-        if self.spent or now >= self._until:
-            if now >= self._until:
-                self._until, self._asked, self._wasted = now + WASTE_WINDOW, 1, 0
-            self._sum_up()
+        self.asked += 1
+        if self.spent or now >= self.until:
+            self.look(now)
+
+    def look(self, now: float) -> None:
+        """Begin a new window when it is time, and see whether hedges may be sent."""
+        if now >= self.until:
+            self.until, self.asked, self._wasted = now + WASTE_WINDOW, 1, 0
+        self._sum_up()
 
     def waste(self) -> None:
         """Count a hedge that was not needed."""
@@ -59,7 +66,7 @@ class Budget:
 
     def _sum_up(self) -> None:
         wasted = self._wasted
-        self.spent = wasted >= WASTE_FLOOR and wasted >= self._asked * WASTE_SHARE
+        self.spent = wasted >= WASTE_FLOOR and wasted >= self.asked * WASTE_SHARE
 
 
 class Group(ABC):

@@ -27,22 +27,24 @@ given rather than by SRTT. Nobody waits in a task: groups hang callbacks on Futu
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 from resolverkit.groups.group import Group
 from resolverkit.groups.lead import Lead
 from resolverkit.groups.racing import Race
 from resolverkit.model import Attempt, Endpoint, Reply
+from resolverkit.upstream import Direct, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolverkit.groups.racing import Child
     from resolverkit.model import Question
-    from resolverkit.upstream import Upstream
+    from resolverkit.upstream import Listener, UnderWay, Upstream
 
 
-class Hedge(Group):
+class Hedge(Direct, Group):
     """Asks several upstreams for one reply; see the module for how.
 
     Args:
@@ -57,21 +59,25 @@ class Hedge(Group):
         ConfigurationError: no upstream, or a delay that is none.
     """
 
-    def query(self, question: Question) -> asyncio.Future[Reply]:
-        """Ask; see `Upstream.query`."""
+    def ask(self, question: Question, listener: Listener, now: float) -> UnderWay:
+        """Ask; see `Direct.ask`."""
         loop = self.loop
         if loop is None or loop is not asyncio._get_running_loop():
             loop = self._bind()
-        now = loop.time()
         ranking = self._ranking
         srtt = ranking.first.srtt
         if now >= ranking.until or (srtt is not None and srtt > ranking.second):
             self._rank(now)
         if self._down or self.delay == 0:
-            return self._race(question, self._order, self._down, loop, now)
-        self.budget.ask(now)
-        lead = Lead(loop=loop)
-        lead.begin(self, question, self._order, now)
+            order, down = self._order, self._down
+            race = Context().run(self._race, question, order, down, loop, now)
+            return Watched(race, listener)
+        budget = self.budget  # as `Budget.ask`, without the call
+        budget.asked += 1
+        if budget.spent or now >= budget.until:
+            budget.look(now)
+        lead = Lead()
+        lead.begin(self, question, listener, self._order, now)
         return lead
 
     def confirm(

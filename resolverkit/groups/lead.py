@@ -7,25 +7,27 @@ and has the last word: so that a question costs no tables of who was asked.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from resolverkit import policy
 from resolverkit.groups.racing import Race
 from resolverkit.health import MAX_DELAY
-from resolverkit.model import Attempt, Kind, Outcome, Reply
-from resolverkit.upstream import Pending, drop, listen
+from resolverkit.model import Attempt, Outcome, PlainReply, Reply
+from resolverkit.upstream import Pending, UnderWay, drop, listen
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from resolverkit.groups.group import Group
     from resolverkit.groups.racing import Child
     from resolverkit.model import Question
+    from resolverkit.upstream import Listener
 
-_DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
+_CONCLUSIVE = policy.Verdict.CONCLUSIVE
 
 
-class Lead(Pending):
+class Lead(UnderWay):
     """A question at the best of a group's upstreams; its own entry among deadlines.
 
     Attributes:
@@ -34,109 +36,138 @@ class Lead(Pending):
     """
 
     __slots__ = (
-        "_asked", "_group", "_ordered", "_question", "_started", "due", "waits",
+        "_asked", "_group", "_ordered", "_question", "_race", "_started",
+        "due", "waits",
     )  # fmt: skip
 
-    _asked: asyncio.Future[Reply]
+    # An __init__ would take as long again to be found and called.
+    _asked: UnderWay | None
     _group: Group
     _ordered: Sequence[Child]
     _question: Question
+    _race: Race | None
     _started: float
     due: float
     waits: bool
 
-    _race: Race | None = None  # of the instance only once it is set
-
     def begin(
-        self, group: Group, question: Question, ordered: Sequence[Child], now: float
+        self,
+        group: Group,
+        question: Question,
+        listener: Listener,
+        ordered: Sequence[Child],
+        now: float,
     ) -> None:
         """Ask the first of `ordered`, which is up."""
+        child = ordered[0]
+        record = child.health
         self._group = group
         self._question = question
         self._ordered = ordered
         self._started = now
+        self._race = self._asked = None
+        self.listener = listener
         self.waits = True
-        child = ordered[0]
-        record = child.health
-        asked = child.upstream.query(question)
-        if isinstance(asked, Pending) and not asked.done():
-            self._asked = asked
-            asked.then = self._ended
-        else:
-            self._asked = asyncio.ensure_future(asked)
-            self._asked.add_done_callback(self._ended)
         delay = group.fixed_delay or record.delay * record.backoff
-        if group.budget.spent:
-            delay = MAX_DELAY
-        self.due = now + delay
-        group.deadlines.push(self)
+        self.due = now + (MAX_DELAY if group.budget.spent else delay)
+        asked = child.ask(question, self, now)
+        if self.waits:  # else it has failed at once
+            self._asked = asked
+            group.deadlines.push(self)
 
-    def _ended(self, asked: asyncio.Future[Reply]) -> None:
-        if not self.waits:  # a race has taken over, or nobody wants to know
-            if not asked.cancelled():
-                asked.exception()
+    # --- what the first one says -----------------------------------------------------
+
+    def answered(self, reply: Reply | PlainReply) -> None:
+        """The first has answered."""
+        record = self._ordered[0].health
+        if type(reply) is PlainReply and record.retry_at is None:  # as nearly all
+            elapsed = reply.elapsed
+            record.succeeded(self._started + elapsed, elapsed)
+        elif isinstance(reply, Reply) and self._is_conclusive(reply):
+            now = self._now()
+            sample = reply.winner is not None and reply.winner.sends == 1
+            record.succeeded(now, now - self._started, sample=sample)
+        else:
+            self._give_over().answered(reply)
             return
-        if not asked.cancelled() and asked.exception() is None:
-            reply, record = asked.result(), self._ordered[0].health
-            winner = reply.winner
-            if (
-                reply.kind is _DATA
-                and not reply.ede
-                and winner is not None
-                and record.retry_at is None
-            ):
-                self.waits = False
-                now = self.get_loop().time()
-                record.succeeded(now, now - self._started, sample=winner.sends == 1)
-                self.set_result(reply)
-                return
-        self._hand_over().ended(asked)
+        self.waits = False
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.answered(reply)
+
+    def _is_conclusive(self, reply: Reply) -> bool:
+        """Whether no race is needed to see that this is the answer."""
+        winner = reply.winner
+        if winner is None or reply.ede or self._ordered[0].health.retry_at is not None:
+            return False
+        on_block = self._group.on_block
+        return policy.verdict(reply, winner.endpoint, on_block=on_block) is _CONCLUSIVE
+
+    def failed(self, error: BaseException) -> None:
+        """The first has failed."""
+        self._give_over().failed(error)
+
+    def called_off(self) -> None:
+        """The first was closed."""
+        self._give_over().called_off()
 
     def expire(self) -> None:
         """The reply is late."""
-        race = self._hand_over()
-        listen(self._asked, race.ended)
+        asked = self._asked
+        assert asked is not None
+        race = self._hand_over(asked.future(self._group.loop))
         race.expire()
 
-    def _hand_over(self) -> Race:
+    # --- a race ----------------------------------------------------------------------
+
+    def _give_over(self) -> Pending:
+        """Let a race go on from the Future that it gives."""
+        first = Pending(loop=self._group.loop)
+        self._hand_over(first)
+        return first
+
+    def _hand_over(self, first: asyncio.Future[Reply]) -> Race:
         """Let a race go on from here."""
         self.waits = False
-        self._race = race = Race(
-            self._group, self._question, self._ordered, self.get_loop()
-        )
-        race.adopt(self._asked, self._started)
+        loop = self._group.loop
+        assert loop is not None  # it was bound to ask
+        self._race = race = Race(self._group, self._question, self._ordered, loop)
+        race.adopt(first, self._started)
         race.then = self._raced
+        listen(first, race.ended)
         return race
 
     def _raced(self, race: asyncio.Future[Reply]) -> None:
-        if self.done():
+        listener, self.listener = self.listener, None
+        if race.cancelled() or listener is None:
             return
         error = race.exception()
         if error is None:
-            self.set_result(race.result())
+            listener.answered(race.result())
         else:
-            self.set_exception(error)
+            listener.failed(error)
+
+    # --- as those who asked see it ---------------------------------------------------
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """What has been tried so far, for a caller whose time is over."""
         if self._race is not None:
             return self._race.attempts
-        elapsed = self.get_loop().time() - self._started
-        where = self._ordered[0].endpoint
-        return (
-            Attempt(
-                where, self._started, elapsed, Outcome.TIMEOUT, detail="no reply yet"
-            ),
-        )  # fmt: skip
+        where, elapsed = self._ordered[0].endpoint, self._now() - self._started
+        late = "no reply yet"
+        return (Attempt(where, self._started, elapsed, Outcome.TIMEOUT, detail=late),)
 
-    def cancel(self, msg: object = None) -> bool:
-        """Cancel all that is pending, too."""
-        if self.done():
-            return False
+    def drop(self) -> None:
+        """Nobody wants to know: cancel all that is pending."""
+        self.listener = None
         if self._race is not None:
             drop(self._race)
         elif self.waits:
             self.waits = False
-            drop(self._asked)
-        return super().cancel(msg)
+            if self._asked is not None:
+                self._asked.drop()
+
+    def _now(self) -> float:
+        assert self._group.loop is not None
+        return self._group.loop.time()

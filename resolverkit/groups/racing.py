@@ -16,7 +16,7 @@ from resolverkit.errors import (
     UpstreamError,
 )
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
-from resolverkit.upstream import Pending, drop, listen, start
+from resolverkit.upstream import Pending, asker, drop, listen, start
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from resolverkit.deadlines import Deadline
     from resolverkit.groups.group import Group
     from resolverkit.model import Question
-    from resolverkit.upstream import Upstream
+    from resolverkit.upstream import Ask, Upstream
 
 _log = logging.getLogger("resolverkit.hedge")
 
@@ -33,10 +33,11 @@ _log = logging.getLogger("resolverkit.hedge")
 class Child:
     """An upstream in this group, and its record here."""
 
-    __slots__ = ("down_since", "endpoint", "health", "operator", "upstream")
+    __slots__ = ("ask", "down_since", "endpoint", "health", "operator", "upstream")
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream: Upstream = upstream
+        self.ask: Ask = asker(upstream)
         found = getattr(upstream, "endpoint", None)
         self.endpoint: Endpoint = found or Endpoint(upstream.name)
         self.operator: str = self.endpoint.operator or upstream.name

@@ -13,7 +13,7 @@ import dns.name
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.model import Endpoint, Question, Reply
 from resolverkit.testing.steps import TIMEOUT, Step, nxdomain
-from resolverkit.transports.outcome import conclude, failed
+from resolverkit.transports.outcome import conclude_in_full, failed
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -189,7 +189,7 @@ class ScriptedUpstream:
         if future.done():
             return
         try:
-            reply = conclude(
+            reply = conclude_in_full(
                 asked.question, message, self.endpoint, asked.started, now,
                 sends=asked.sends,
             )  # fmt: skip

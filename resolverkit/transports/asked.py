@@ -129,4 +129,4 @@ class Asked(Pending):
         else:
             if age:
                 reply.ttl = max(0, reply.ttl - age)
-            self.set_result(reply)
+            self.answered(reply)

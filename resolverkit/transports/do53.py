@@ -7,12 +7,13 @@ No two outstanding questions share (port, id). A datagram that fails the checks 
 from __future__ import annotations
 
 import asyncio
-import struct
+from contextvars import Context
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from resolverkit import wire
-from resolverkit.deadlines import Timeouts
+from resolverkit.deadlines import Deadline, Deadlines, Rounds, clock_of
 from resolverkit.errors import (
     BadReply,
     NetworkError,
@@ -20,18 +21,20 @@ from resolverkit.errors import (
     ServerFailure,
     UpstreamError,
 )
-from resolverkit.model import Attempt, Outcome, Reply
+from resolverkit.model import Attempt, Outcome, PlainReply, Reply
 from resolverkit.policy import FAILURE_TTL
 from resolverkit.transports.outcome import conclude, failed
 from resolverkit.transports.ports import BUSY, Port, Ports
 from resolverkit.transports.reconnect import network_error
-from resolverkit.upstream import Pending
+from resolverkit.upstream import Direct, UnderWay, Watched, listen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from resolverkit.deadlines import Due
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.stream import Tcp
+    from resolverkit.upstream import Listener
 
 MAX_SENDS = 3
 """Packets per question, address and transport (RFC 9520 section 3.1)."""
@@ -39,26 +42,33 @@ EDNS_RETRY = 3600.0
 """Seconds for which a server that cannot do EDNS is asked without it."""
 
 _FORMERR = 1
-_short = struct.Struct("!H").pack
 
 
-class _Asked(Pending):
-    """One question on its way: what `Do53.query` returns."""
+class _Asked(UnderWay):
+    """One question on its way."""
 
     __slots__ = (
-        "dropped", "edns", "ident", "port", "question", "sends", "started",
+        "dropped", "edns", "ident", "port", "question", "sends", "started", "tcp",
     )  # fmt: skip
 
     question: Question
     port: Port[_Asked]
-    ident: int
+    ident: bytes
     started: float
     sends: int
     dropped: int
     edns: bool
+    tcp: asyncio.Future[Reply] | None  # unset as a rule
+
+    def drop(self) -> None:
+        """Nobody wants to know; the id is held until the reply comes, or is late."""
+        self.listener = None
+        tcp = getattr(self, "tcp", None)
+        if tcp is not None:
+            tcp.cancel()
 
 
-class Do53:
+class Do53(Direct):
     """One server asked over UDP, and over TCP for what does not fit.
 
     Attributes:
@@ -90,7 +100,8 @@ class Do53:
         self._edns_after = float("-inf")
         self._tcp: Tcp | None = None
         self._loop: asyncio.AbstractEventLoop
-        self._timeouts: Timeouts[_Asked]
+        self._deadlines: Deadlines
+        self._rounds: Rounds
         self._bound = False
         self._closed = False
 
@@ -104,35 +115,40 @@ class Do53:
 
     # --- asking ----------------------------------------------------------------------
 
-    def query(self, question: Question) -> asyncio.Future[Reply]:
-        """Send `question`; see `Upstream.query`."""
+    def ask(self, question: Question, listener: Listener, now: float) -> UnderWay:
+        """Send `question`; see `Direct.ask`."""
         ports = self._ports
         if ports is None:
             if not self.endpoint.address:
-                self._bind()
-                return asyncio.ensure_future(self._locate_and_query(question))
+                return self._ask_once_located(question, listener)
             ports = self._bind_ports()
-        loop = self._loop
-        asked = _Asked(loop=loop)
+        asked = _Asked()
         asked.question = question
-        asked.started = now = loop.time()
+        asked.listener = listener
+        asked.started = now
         asked.sends, asked.dropped = 1, 0
-        asked.edns = now >= self._edns_after or not wire.may_drop_edns(question)
+        asked.edns = edns = now >= self._edns_after or not wire.may_drop_edns(question)
         if self._closed:
             self._fail(asked, NetworkError("the transport is closed", local=True))
             return asked
         try:
-            asked.port, asked.ident = port, ident = ports.place(asked)
+            port = ports.place(asked)
         except OSError as error:
             self._fail(asked, NetworkError(f"no socket: {error}", local=True))
             return asked
-        self._timeouts.add(asked, now)
-        message = question.wire if asked.edns else wire.without_edns(question)
+        if self._rounds.next <= now:
+            self._rounds.begin(now)
+        message = question.wire if edns else wire.without_edns(question)
         try:
-            port.send(_short(ident) + message[2:])
+            port.send(asked.ident + message[2:])
         except OSError as error:
             self._not_sent(asked, error)
         return asked
+
+    def _ask_once_located(self, question: Question, listener: Listener) -> UnderWay:
+        self._bind()
+        task = Context().run(asyncio.ensure_future, self._locate_and_query(question))
+        return Watched(task, listener)
 
     async def _locate_and_query(self, question: Question) -> Reply:
         """Find the server's own address first, by way of other upstreams."""
@@ -165,11 +181,12 @@ class Do53:
         Returns:
             Whether it was sent; False once it has been sent three times or has ended.
         """
-        if not isinstance(future, _Asked) or future.done():
+        asked = getattr(future, "under_way", None)
+        if not isinstance(asked, _Asked) or asked.listener is None:
             return False
-        if future.sends >= MAX_SENDS or future.ident not in future.port.asked:
+        if asked.sends >= MAX_SENDS or asked.ident not in asked.port.asked:
             return False
-        self._send_again(future)
+        self._send_again(asked)
         return True
 
     def _send_again(self, asked: _Asked) -> None:
@@ -182,7 +199,7 @@ class Do53:
     def _send(self, asked: _Asked) -> None:
         question = asked.question
         message = question.wire if asked.edns else wire.without_edns(question)
-        asked.port.send(_short(asked.ident) + message[2:])
+        asked.port.send(asked.ident + message[2:])
 
     def _not_sent(self, asked: _Asked, error: OSError) -> None:
         """Sending failed: try once more where the error was not its own."""
@@ -206,19 +223,40 @@ class Do53:
             self._fail(asked, network_error(error))
 
     def _take(self, port: Port[_Asked], data: bytes) -> None:
-        asked = port.asked.get(data[0] << 8 | data[1]) if len(data) >= 12 else None
+        waiting = port.asked
+        asked = waiting.get(data[:2])
         if asked is None:
             self._take_stray(port, data)
             return
+        question, listener = asked.question, asked.listener
+        if listener is not None and asked.sends == 1 and not asked.dropped:
+            ttl = wire.plain_ttl(question, data)
+            if ttl >= 0:  # as nearly all: what the rest would come to, in fewer steps
+                del waiting[asked.ident]
+                if port.uses >= self._most_uses:
+                    self._tidy(port)
+                asked.listener = None
+                self.heard = now = self._time()
+                size, started = question.end - 16, asked.started
+                listener.answered(
+                    PlainReply(data, ttl, size, self.endpoint, started, now - started)
+                )
+                return
+        self._judge(asked, data)
+
+    def _judge(self, asked: _Asked, data: bytes) -> None:
         question = asked.question
-        now = self._loop.time()
-        if data[2] & 2 or asked.done():  # late, or truncated: is it the reply at all?
+        now = self._time()
+        if len(data) < 12:
+            self._drop(asked)
+            return
+        if data[2] & 2 or asked.listener is None:  # truncated, or late: is it one?
             if wire.mismatch(question, data):
                 self._drop(asked)
                 return
             self._forget(asked)
             self.heard = now
-            if not asked.done():
+            if asked.listener is not None:
                 self._ask_tcp(asked, now)
             return
         try:
@@ -233,18 +271,24 @@ class Do53:
             if failure.rcode == _FORMERR and self._try_without_edns(asked, data):
                 return
             self._forget(asked)
-            # Its traceback holds this frame, which holds `asked`: a cycle.
-            asked.set_exception(failure.with_traceback(None))
+            self._tell_failed(asked, failure)
         else:
             self.heard = now
             if not asked.edns and now >= self._edns_after:
                 self._edns_after = now + EDNS_RETRY
             self._forget(asked)
-            asked.set_result(reply)
+            listener, asked.listener = asked.listener, None
+            listener.answered(reply)
+
+    def _tell_failed(self, asked: _Asked, error: BaseException) -> None:
+        listener, asked.listener = asked.listener, None
+        if listener is not None:
+            # Its traceback holds frames that hold `asked`: a cycle.
+            listener.failed(error.with_traceback(None))
 
     def _take_stray(self, port: Port[_Asked], data: bytes) -> None:
         """No question waits under this id; one may have, until a moment ago."""
-        ident = data[0] << 8 | data[1] if len(data) >= 12 else -1
+        ident = data[:2]
         late = port.late.get(ident)
         if late is not None and not wire.mismatch(late, data):
             del port.late[ident]
@@ -271,27 +315,36 @@ class Do53:
 
     # --- ends ------------------------------------------------------------------------
 
+    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
+        """Those whose time ends between then and then, and whether there are more."""
+        timeout, others = self._timeout, False
+        found: list[Due] = []
+        for port in self._ports or ():
+            for asked in port.asked.values():
+                due = asked.started + timeout
+                others = others or due > until
+                if after < due <= until:
+                    found.append(Deadline(due, partial(self._expire, asked)))
+        return found, others
+
     def _expire(self, asked: _Asked) -> None:
+        if asked.port.asked.get(asked.ident) is not asked:
+            return  # it is over
         self._forget(asked)
         asked.port.late[asked.ident] = asked.question
-        if not asked.done():
-            self._fail(asked, QueryTimeout(f"no reply within {self._timeout:g} s"))
+        self._fail(asked, QueryTimeout(f"no reply within {self._timeout:g} s"))
 
     def _fail(self, asked: _Asked, error: UpstreamError) -> None:
-        if not asked.done():
-            now = self._loop.time()
-            asked.set_exception(
-                failed(
-                    error, self.endpoint, asked.started, now, asked.dropped, asked.sends
-                )
-            )
+        if asked.listener is not None:
+            now, since = self._time(), asked.started
+            failed(error, self.endpoint, since, now, asked.dropped, asked.sends)
+            self._tell_failed(asked, error)
 
     def _forget(self, asked: _Asked) -> None:
         assert self._ports is not None
-        if self._ports.release(asked.port, asked.ident):
-            self._timeouts.discard(asked)
-            if asked.sends > 1:  # each packet has a reply of its own
-                asked.port.late[asked.ident] = asked.question
+        held = self._ports.release(asked.port, asked.ident)
+        if held and asked.sends > 1:  # each packet has a reply of its own
+            asked.port.late[asked.ident] = asked.question
 
     def _ask_tcp(self, asked: _Asked, now: float) -> None:
         """RFC 7766 section 5: a truncated reply is asked for again over TCP."""
@@ -307,27 +360,31 @@ class Do53:
             self.endpoint, asked.started, now - asked.started, Outcome.TRUNCATED,
             0, (), "", asked.dropped, asked.sends,
         )  # fmt: skip
-        second = self._tcp.query(asked.question)
+        asked.tcp = self._tcp.query(asked.question)
+        listen(asked.tcp, partial(self._take_tcp, asked, first))
 
-        def cancel(asked: asyncio.Future[Reply]) -> None:
-            if asked.cancelled():
-                second.cancel()
+    def _take_tcp(
+        self, asked: _Asked, first: Attempt, second: asyncio.Future[Reply]
+    ) -> None:
+        asked.tcp = None
+        if second.cancelled():
+            self._call_off(asked)
+            return
+        error = second.exception()
+        if error is not None:
+            error.attempts = (first, *getattr(error, "attempts", ()))  # type: ignore[attr-defined]
+            self._tell_failed(asked, error)
+            return
+        listener, asked.listener = asked.listener, None
+        if listener is not None:
+            reply = second.result()
+            reply.attempts = (first, *reply.attempts)
+            listener.answered(reply)
 
-        def finish(second: asyncio.Future[Reply]) -> None:
-            if asked.done() or second.cancelled():
-                asked.cancel()
-                return
-            error = second.exception()
-            if error is None:
-                reply = second.result()
-                reply.attempts = (first, *reply.attempts)
-                asked.set_result(reply)
-            else:
-                error.attempts = (first, *getattr(error, "attempts", ()))  # type: ignore[attr-defined]
-                asked.set_exception(error)
-
-        asked.add_done_callback(cancel)
-        second.add_done_callback(finish)
+    def _call_off(self, asked: _Asked) -> None:
+        listener, asked.listener = asked.listener, None
+        if listener is not None:
+            listener.called_off()
 
     # --- lifetime --------------------------------------------------------------------
 
@@ -335,15 +392,19 @@ class Do53:
         if self._bound:
             return
         self._loop = asyncio.get_running_loop()
-        self._timeouts = Timeouts(self._loop, self._timeout, self._expire)
+        self._time = clock_of(self._loop)
+        self._deadlines = Deadlines(self._loop)
+        period = self._timeout / 4
+        self._rounds = Rounds(self._loop, period, self._deadlines, self._find_late)
         self._bound = True
 
     def _bind_ports(self) -> Ports[_Asked]:
         self._bind()
         server = (self.endpoint.address, self.endpoint.port)
         source = (self._source or "", self._source_port)
-        self._ports = Ports(self._loop, server, source, self._take, self._lose)
-        return self._ports
+        self._ports = ports = Ports(self._loop, server, source, self._take, self._lose)
+        self._tidy, self._most_uses = ports.tidy, ports.most_uses
+        return ports
 
     async def aclose(self) -> None:
         """Close every socket; outstanding questions are cancelled. Idempotent."""
@@ -352,10 +413,11 @@ class Do53:
             waiting = [asked for port in self._ports for asked in port.asked.values()]
             for asked in waiting:
                 self._forget(asked)
-                asked.cancel()
+                self._call_off(asked)
             self._ports.close()
         if self._bound:
-            self._timeouts.clear()
+            self._rounds.clear()
+            self._deadlines.clear()
         if self._locating is not None:
             self._locating.cancel()
             await asyncio.wait([self._locating])

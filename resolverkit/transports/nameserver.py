@@ -12,7 +12,7 @@ import dns.nameserver
 
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamError
 from resolverkit.model import Endpoint
-from resolverkit.transports.outcome import conclude, failed
+from resolverkit.transports.outcome import conclude_in_full, failed
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -70,7 +70,7 @@ class ForeignNameserver:
                 left = started + self._timeout - loop.time()
                 message = await self._ask(query, left, max_size=True)
             wire = message.wire or message.to_wire()
-            return conclude(question, wire, self.endpoint, started, loop.time())
+            return conclude_in_full(question, wire, self.endpoint, started, loop.time())
         except UpstreamError:
             raise
         except (dns.exception.Timeout, TimeoutError) as error:

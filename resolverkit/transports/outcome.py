@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from resolverkit import wire
 from resolverkit.errors import BadReply, ServerFailure, UpstreamError
-from resolverkit.model import Attempt, Kind, Outcome, rcode_text
+from resolverkit.model import Attempt, Kind, Outcome, PlainReply, rcode_text
 
 if TYPE_CHECKING:
     from resolverkit.model import Endpoint, Question, Reply
@@ -30,7 +30,7 @@ def conclude(
     now: float,
     dropped: int = 0,
     sends: int = 1,
-) -> Reply:
+) -> Reply | PlainReply:
     """Read the message that ends an attempt.
 
     Args:
@@ -49,8 +49,19 @@ def conclude(
         BadReply: the message is none.
         ServerFailure: it concludes nothing.
     """
+    ttl = wire.plain_ttl(question, data)
+    if ttl >= 0:
+        size, elapsed = question.end - 16, now - started
+        plain = PlainReply(data, ttl, size, endpoint, started, elapsed)
+        if sends == 1 and not dropped:
+            return plain
+        reply = plain.reply()
+        reply.winner = Attempt(
+            endpoint, started, elapsed, Outcome.DATA, 0, (), "", dropped, sends
+        )
+        return reply
     try:
-        reply = wire.read_reply(question, data)
+        reply = wire.read_unusual(question, data)
     except BadReply as error:
         raise failed(error, endpoint, started, now, dropped, sends) from None
     attempt = Attempt(
@@ -62,6 +73,19 @@ def conclude(
         attempt.detail = rcode_text(reply.rcode)
         raise ServerFailure(reply.rcode, reply.ede, reply.attempts)
     return reply
+
+
+def conclude_in_full(
+    question: Question,
+    data: bytes,
+    endpoint: Endpoint,
+    started: float,
+    now: float,
+    sends: int = 1,
+) -> Reply:
+    """As `conclude`, for those who want all that a reply says."""
+    reply = conclude(question, data, endpoint, started, now, 0, sends)
+    return reply.reply() if isinstance(reply, PlainReply) else reply
 
 
 def failed(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import struct
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from resolverkit.transports.watch import Watch
 
@@ -33,7 +34,16 @@ BUSY = (BlockingIOError, InterruptedError)
 _RECEIVE_SIZE = 4096  # more than the payload that is asked for, RFC 6891 section 6.2.3
 _BIND_TRIES = 8
 
-_Asked = TypeVar("_Asked")
+_shorts = struct.Struct("256H").unpack_from
+
+_Asked = TypeVar("_Asked", bound="Outstanding")
+
+
+class Outstanding(Protocol):
+    """A question that has an id on a port."""
+
+    port: Any
+    ident: bytes
 
 
 class Port(Generic[_Asked]):
@@ -44,8 +54,8 @@ class Port(Generic[_Asked]):
     def __init__(self, sock: socket.socket) -> None:
         self.sock: socket.socket = sock
         self.send: Callable[[bytes], object] = sock.send
-        self.asked: dict[int, _Asked] = {}
-        self.late: dict[int, Question] = {}  # over, but another reply may come
+        self.asked: dict[bytes, _Asked] = {}  # by id, two octets
+        self.late: dict[bytes, Question] = {}  # over, but another reply may come
         self.uses: int = 0
         self.datagrams: _Datagrams[_Asked] | None = None
 
@@ -78,8 +88,8 @@ class Ports(Generic[_Asked]):
         self._lose = lose
         self._open: list[Port[_Asked]] = []
         self._retired: set[Port[_Asked]] = set()
-        self._outstanding = 0
-        self._draws: list[int] = []
+        self.most_uses = math.inf if source[1] else PORT_USES
+        self._draws: list[tuple[int, bytes]] = []
         self._watch: Watch[Port[_Asked]] | None = None
 
     def __iter__(self) -> Iterator[Port[_Asked]]:
@@ -88,50 +98,57 @@ class Ports(Generic[_Asked]):
 
     # --- questions -------------------------------------------------------------------
 
-    def place(self, asked: _Asked) -> tuple[Port[_Asked], int]:
+    def place(self, asked: _Asked) -> Port[_Asked]:
         """Give a question an unpredictable port and an id that is free there.
 
-        A port is opened while questions outnumber the ports, and where one is worn out.
+        A port is opened where the one that was drawn is in use, or worn out.
 
         Raises:
             OSError: there is no socket to be had.
         """
-        ports = self._open
+        ports, draws = self._open, self._draws
+        number, ident = draws.pop() if draws else self._draw()
         count = len(ports)
-        draw = self._draws.pop() if self._draws else self._draw()
-        if count < self._limit and self._outstanding >= count:
-            port = self._make()
-            ports.append(port)
-        else:
-            port = ports[(draw >> 16) % count]
-            if port.uses >= PORT_USES and not self._source[1]:
-                port = self._replace(port)
-        ident = draw & 0xFFFF
+        port = ports[number % count] if count else self._add()
+        if port.uses >= self.most_uses:
+            port = self._replace(port)
+        elif port.asked and count < self._limit:
+            port = self._add()
         waiting = port.asked
         while ident in waiting:
-            ident = self._draw() & 0xFFFF
+            _, ident = draws.pop() if draws else self._draw()
         waiting[ident] = asked
+        asked.port, asked.ident = port, ident
         port.uses += 1
-        self._outstanding += 1
-        return port, ident
+        return port
 
-    def release(self, port: Port[_Asked], ident: int) -> bool:
+    def release(self, port: Port[_Asked], ident: bytes) -> bool:
         """Let go of the id of a question that is over; whether it was still held."""
         if port.asked.pop(ident, None) is None:
             return False
-        self._outstanding -= 1
-        if port.uses >= PORT_USES and not port.asked and port in self._retired:
-            self._retired.discard(port)
-            self._close(port)
+        if port.uses >= self.most_uses:
+            self.tidy(port)
         return True
 
-    def _draw(self) -> int:
-        """32 unpredictable bits."""
-        if not self._draws:
-            self._draws.extend(struct.unpack("256I", os.urandom(1024)))
+    def tidy(self, port: Port[_Asked]) -> None:
+        """A question on a port that is worn out is over: close it after the last."""
+        if not port.asked and port in self._retired:
+            self._retired.discard(port)
+            self._close(port)
+
+    def _draw(self) -> tuple[int, bytes]:
+        """Unpredictable bits, for a port and for an id; more are kept for the next."""
+        drawn = os.urandom(1024)
+        idents = [drawn[i : i + 2] for i in range(0, 512, 2)]
+        self._draws.extend(zip(_shorts(drawn, 512), idents, strict=True))
         return self._draws.pop()
 
     # --- sockets ---------------------------------------------------------------------
+
+    def _add(self) -> Port[_Asked]:
+        port = self._make()
+        self._open.append(port)
+        return port
 
     def _replace(self, port: Port[_Asked]) -> Port[_Asked]:
         """A new port for one that is worn out, which is closed once nobody waits."""
@@ -181,7 +198,8 @@ class Ports(Generic[_Asked]):
             return
         for _ in range(_BIND_TRIES):
             with contextlib.suppress(OSError):
-                sock.bind((address, 1024 + (self._draw() >> 8) % (65536 - 1024)))
+                number = int.from_bytes(os.urandom(4))
+                sock.bind((address, 1024 + number % (65536 - 1024)))
                 return
         sock.bind((address, 0))
 

@@ -670,7 +670,8 @@ def test_no_two_outstanding_questions_share_an_id_where_there_is_one_port():
             client = server.client(source_port=port, timeout=5.0)
             client.query(ask())
             bad = [(server.ids or [1])[0], 1, 1, 2, 2, 3]  # ids as bad as can be
-            client._ports._draws = bad[::-1]
+            draws = [(0, ident.to_bytes(2, "big")) for ident in bad]
+            client._ports._draws = draws[::-1]
             for _ in range(3):
                 client.query(ask())
             await until(lambda: len(server.packets) == 4)
