@@ -255,7 +255,7 @@ class Race(Pending):
     def _end(self, now: float) -> None:
         """Nothing conclusive came from anybody."""
         for child, _ in self._failed:  # all fail alike: it is the name, not the server
-            child.health.heard()
+            self._group._recovered(child, child.health.heard())
         self._give_up(now)
         if self._weak is not None:
             self._weak.attempts = self._told()

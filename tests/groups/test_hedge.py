@@ -1070,6 +1070,21 @@ def test_all_who_want_to_know_are_told_of_a_recovery():
     assert sorted(told_to) == ["one", "two"]
 
 
+def test_who_is_up_again_is_told_of_whatever_it_answers():
+    changes = []
+
+    async def main():
+        members = upstreams(*[[silent()] * 5 + [servfail()]] * 2)
+        group = failover(members)
+        group.on_change(lambda name, up: changes.append((name, up)))
+        for _ in range(6):
+            await put(group)
+        return group.down
+
+    assert run(main) is False
+    assert changes == [("a", False), ("b", False), ("a", True), ("b", True)]
+
+
 def test_a_validator_that_finds_a_zone_bogus_is_not_at_fault():
     """EDE 5 to 12: it did its work, and another that answers does not validate."""
 
