@@ -90,9 +90,13 @@ class Hedge(Direct, Group):
         """
         said = denied_by.endpoint if denied_by else Endpoint("")
         who = said.operator or said.name
-        others = [child for child in self._children if child.operator != who]
-        if not others:
-            return None
+        others = [child for child in self._children if who not in _operators(child)]
+        if not others:  # but there may be some in a group that has it as well
+            within = (
+                x.upstream for x in self._children if isinstance(x.upstream, Group)
+            )
+            found = (group.confirm(question, denied_by) for group in within)
+            return next(filter(None, found), None)
         loop = self._bind()
         now = loop.time()
         self._rank(now)
@@ -114,6 +118,13 @@ class Hedge(Direct, Group):
         if down:
             self._probe_due(race, down, question, now)
         return race
+
+
+def _operators(child: Child) -> set[str]:
+    """Who may have given a member's answer: of a group in the group, its members."""
+    if isinstance(child.upstream, Group):
+        return set().union(*map(_operators, child.upstream.children))
+    return {child.operator}
 
 
 def race(upstreams: Iterable[Upstream]) -> Hedge:

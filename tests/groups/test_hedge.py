@@ -1056,6 +1056,32 @@ def test_another_operator_confirms():
     assert run(main) == [1, 0, 1]
 
 
+def test_a_group_in_a_group_confirms_by_other_operators_too():
+    """Who denied is one of a member's members: the first of each group is asked."""
+
+    async def main():
+        a, b, c = upstreams(nxdomain(), GOOD, GOOD)
+        group = failover([failover([a, b]), c])
+        denial, _ = await put(group)
+        confirmed = await group.confirm(question(), denial.winner)
+        assert told(confirmed) == [("c", DATA)]
+        return [member.count for member in (a, b, c)]
+
+    assert run(main) == [1, 0, 1]
+
+
+@pytest.mark.parametrize(("operators", "who"), [("XYX", "b"), ("XXX", None)])
+def test_where_no_other_member_can_confirm_others_in_it_do(operators, who):
+    async def main():
+        a, b, c = upstreams(nxdomain(), GOOD, GOOD, operators=operators)
+        group = failover([failover([a, b]), c])
+        denial, _ = await put(group)
+        confirmed = group.confirm(question(), denial.winner)
+        return None if confirmed is None else told(await confirmed)[0][0]
+
+    assert run(main) == who
+
+
 def test_all_who_want_to_know_are_told_of_a_recovery():
     told_to = []
 
