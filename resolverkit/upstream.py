@@ -309,8 +309,20 @@ def _ask(
 
 def start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
     """Put `question` to `upstream`; a user's coroutine becomes a task."""
-    asked = upstream.query(question)
-    return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
+    try:
+        asked = upstream.query(question)
+        return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
+    except Exception as error:  # noqa: BLE001 - a user's own class may raise anything
+        return crashed(error)
+
+
+def crashed(error: Exception) -> asyncio.Future[Reply]:
+    """The Future of an upstream whose `query` raised: its failure, as any other."""
+
+    async def fail() -> Reply:
+        raise error
+
+    return asyncio.ensure_future(fail())
 
 
 def listen(

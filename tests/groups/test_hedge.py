@@ -1125,6 +1125,28 @@ def test_a_validator_that_finds_a_zone_bogus_is_not_at_fault():
     assert run(main) == (False, 10)
 
 
+class Crashing(Foreign):
+    """A user's own upstream that breaks the contract: its `query` raises."""
+
+    def query(self, asked):
+        raise self.act
+
+
+@pytest.mark.parametrize("crash", [ValueError("oops"), StopIteration()])
+@pytest.mark.parametrize("options", [{}, {"delay": 0}], ids=["lead", "race"])
+def test_an_upstream_that_crashes_has_failed(crash, options, caplog):
+    async def main():
+        mine, b = Crashing("mine", crash), ScriptedUpstream("b", GOOD)
+        alone, took = await put(Hedge([mine], **options))
+        assert (type(alone), took) == (NetworkError, 0)
+        assert type(crash).__name__ in str(alone)
+        group = Hedge([mine, b], **options)
+        return told((await put(group))[0]), group.children[0].health.errors
+
+    assert run(main) == ([("mine", "network error"), ("b", DATA)], 1)
+    assert "mine raised" in caplog.text
+
+
 class Unreachable:
     """A transport whose network is gone by the time that it sends again."""
 
