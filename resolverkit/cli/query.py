@@ -14,6 +14,7 @@ import dns.rdatatype
 import dns.resolver
 
 from resolverkit import errors
+from resolverkit.cli.warnings import tell
 from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import Resolver
 from resolverkit.settings import Settings
@@ -73,6 +74,7 @@ async def run(request: Request, form: Form, *, trace: bool) -> int:
     Returns:
         The exit status.
     """
+    tell("resolverkit", "resolverkit.store", "resolverkit.sqlite")
     try:
         outcomes = await _ask(request)
     except (ConfigurationError, dns.exception.DNSException) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import time
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import dns.exception
 
 from resolverkit import config, contents, wire
+from resolverkit.cli.warnings import tell
 from resolverkit.errors import BadReply, ConfigurationError, StoreError
 from resolverkit.record import reply_of
 from resolverkit.record_text import from_json, to_json
@@ -31,9 +31,7 @@ BATCH = 500
 
 async def run(work: Callable[[], Awaitable[None]]) -> int:
     """Do one of the jobs below; gives the exit status."""
-    warnings = logging.StreamHandler()  # of a damaged file that was set aside
-    warnings.setFormatter(logging.Formatter("resolverkit store: %(message)s"))
-    logging.getLogger("resolverkit").addHandler(warnings)
+    tell("resolverkit store", "resolverkit.sqlite")  # a damaged file was set aside
     try:
         await work()
     except (ConfigurationError, dns.exception.DNSException) as error:

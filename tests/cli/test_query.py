@@ -206,6 +206,20 @@ def test_a_closed_port_is_status_3():
     assert outcome["path"]["attempts"][0]["detail"] == "connection refused"
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_a_store_that_cannot_be_used_is_told_in_a_line(kind, tmp_path):
+    store = f"sqlite://{tmp_path}/nowhere/dns.db"
+    if kind == "redis":
+        with socket.create_server(("127.0.0.1", 0)) as sock:
+            store = f"redis://127.0.0.1:{sock.getsockname()[1]}"
+    url = f"udp://127.0.0.1:{closed_port()}"
+    status, lines, errors = query(WWW, "--store", store, upstreams=[url])
+    assert (status, len(lines)) == (UNREACHABLE, 2)  # as without it
+    (line,) = errors.splitlines()
+    assert line.startswith(f"resolverkit: {store}")
+    assert "answers go on from memory: " in line
+
+
 def test_silence_is_status_3_when_the_time_is_over(silent):
     began = time.monotonic()
     status, lines, _ = query(WWW, "--timeout", "0.5", upstreams=[url_of(silent)])
