@@ -7,11 +7,13 @@ import logging
 import os
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dns.resolver
 
-from resolverkit.errors import ConfigurationError
+from resolverkit.config import store_of
+from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.server import addresses
 from resolverkit.server.faces import HTTPS_PORT
 from resolverkit.server.notify import notify
@@ -69,11 +71,31 @@ def check(file: str) -> int:
         The exit status.
     """
     try:
-        Settings.load(file, {})
+        settings = Settings.load(file, {})
     except (ConfigurationError, dns.resolver.NoResolverConfiguration) as error:
         return _complain(error, USAGE)
     print(f"{file}: can be used")
+    if settings.store is not None:
+        _look_at_store(file, settings.store)
     return OK
+
+
+def _look_at_store(file: str, url: str) -> None:
+    """Complain of a store that could not be opened, for `serve` goes on without it.
+
+    As the checks of other servers, it looks at files, makes none, and asks nobody.
+    """
+    scheme, _, path = store_of(url).name.partition("://")
+    if scheme != "sqlite":
+        return
+    import sqlite3
+
+    from resolverkit.stores.sqlite_open import look_at
+
+    try:
+        look_at(Path(path))
+    except (StoreError, sqlite3.Error, OSError) as error:
+        print(f"resolverkit: {file}: store={url!r}: {error}", file=sys.stderr)
 
 
 def _complain(error: Exception, status: int) -> int:

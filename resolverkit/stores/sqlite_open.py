@@ -65,8 +65,7 @@ def alone(directory: Path) -> Iterator[None]:
         Busy: somebody does just now.
         StoreError: there is no such directory.
     """
-    if not directory.is_dir():
-        raise StoreError(f"{directory} is no directory, and is not made for a store")
+    _check_directory(directory)
     if sys.platform == "win32":  # where a file that is open cannot be moved at all
         yield
         return
@@ -103,8 +102,7 @@ def create(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         path.chmod(0o600)  # a umask can only have taken from it
     else:
-        if not stat.S_ISREG(found.st_mode):
-            raise StoreError(f"{path} is not a file, and is left alone")
+        _check_kind(path, found)
 
 
 def is_writable(path: Path) -> bool:
@@ -128,6 +126,26 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             raise
         # It wants to make a WAL. As there is none, the file is whole as it stands.
         return _checked(path, "mode=ro&immutable=1")
+
+
+def look_at(path: Path) -> None:
+    """See whether a store could be opened at `path`, and make nothing there.
+
+    Raises:
+        StoreError: there is no such directory, or what is there is not ours.
+        OSError: it cannot be looked at, or no file be made.
+        sqlite3.Error: SQLite cannot read it.
+    """
+    _check_directory(path.parent)
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK):
+            raise StoreError(f"{path.parent} cannot be written") from None
+        return
+    _check_kind(path, found)
+    if found.st_size:  # else it becomes ours
+        close(connect(path, read_only=True))
 
 
 def set_aside(path: Path, error: sqlite3.DatabaseError) -> Path:
@@ -200,6 +218,16 @@ def damage(what: str) -> sqlite3.DatabaseError:
     error = sqlite3.DatabaseError(what)
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
     return error
+
+
+def _check_directory(directory: Path) -> None:
+    if not directory.is_dir():
+        raise StoreError(f"{directory} is no directory, and is not made for a store")
+
+
+def _check_kind(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{path} is not a file, and is left alone")
 
 
 def _wal(path: Path) -> Path:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -339,6 +341,32 @@ def test_a_file_can_be_checked(tmp_path):
         f"{file}: can be used\n",
         "",
     )
+
+
+def test_a_store_is_looked_at_when_a_file_is_checked(tmp_path):
+    """No file is made, nobody is asked, and `serve` could do without."""
+    file, other = tmp_path / "stub.toml", tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE own (x)")
+    (tmp_path / "empty.db").touch()
+    for url, told in (
+        (f"sqlite://{tmp_path}/new.db", ""),
+        (f"sqlite://{tmp_path}/empty.db", ""),
+        ("redis://127.0.0.1:1", ""),
+        (f"sqlite://{tmp_path}/none/dns.db", f"{tmp_path}/none is no directory"),
+        (f"sqlite://{tmp_path}", f"{tmp_path} is not a file"),
+        (f"sqlite://{other}", f"{other} is another program's database"),
+    ):
+        file.write_text(f"store = '{url}'\nupstreams = ['192.0.2.1']\n")
+        done = check(file)
+        assert (done.returncode, done.stdout) == (0, f"{file}: can be used\n")
+        if told:
+            assert done.stderr.startswith(f"resolverkit: {file}: store={url!r}: {told}")
+        else:
+            assert not done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "empty.db", "other.db", "stub.toml",
+    ]  # fmt: skip
 
 
 def test_what_is_wrong_in_a_file_is_told(tmp_path):
