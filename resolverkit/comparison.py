@@ -81,7 +81,7 @@ class Said:
         self.near: set[bytes] = set()
         self.wide: set[bytes] = set()
         self.sinkhole: bool = False
-        if _has_addresses(question) and self.data:
+        if _has_addresses(question):
             self.near = {x[: _NEAR[question.rdtype]] for x in self.data}
             self.wide = {x[: _WIDE[question.rdtype]] for x in self.data}
             self.sinkhole = all(map(_leads_nowhere, self.data))
@@ -100,7 +100,7 @@ class Said:
         """Whether the two share data."""
         if self.kind is not other.kind:
             return False
-        if self.kind is not Kind.DATA or self.data == other.data:
+        if self.data == other.data:  # denials have none
             return True
         return bool(self.data & other.data or self.near & other.near)
 

@@ -103,6 +103,8 @@ def test_agreement_of_ipv6_addresses(a, b, agreed):
         (6, ["a. b. 1 2 3 4 5"], ["c. b. 1 2 3 4 5"], False),
         (65, ["1 . ech=AARhYmNk"], ["1 . ech=AARlZmdo"], True),  # keys are replaced
         (65, ["1 . alpn=h2"], ["1 svc.example. alpn=h2"], False),
+        (64, ["1 . ech=AARhYmNk"], ["1 . ech=AARlZmdo"], True),
+        (64, ["1 . alpn=h2"], ["2 . alpn=h2"], False),
     ],
 )
 def test_agreement_of_other_types(rdtype, a, b, agreed):
@@ -161,6 +163,30 @@ def replies(*steps, operators="ABCDEFGH", asked=A):
             ],
             AGREE,  # sets that rotate overlap, if not each with each
             [AGREE] * 3,
+        ),
+        (
+            [
+                data("192.0.2.1", cname=["x.eu.cdn.example."]),
+                data("203.0.113.9", cname=["cdn.example."]),
+            ],
+            UNKNOWN,  # one is no name below another's parent
+            [UNKNOWN] * 2,
+        ),
+        (
+            [
+                data("192.0.2.1", cname=["cdn.example."]),
+                data("203.0.113.9", cname=["eu.cdn.example."]),
+            ],
+            UNKNOWN,
+            [UNKNOWN] * 2,
+        ),
+        (
+            [
+                data("192.0.2.1", cname=["x.one.example."]),
+                data("203.0.113.9", cname=["x.two.example."]),
+            ],
+            UNKNOWN,
+            [UNKNOWN] * 2,
         ),
         # Nobody can tell.
         ([ONE, TWO], UNKNOWN, [UNKNOWN] * 2),
@@ -222,11 +248,22 @@ def test_comparison(steps, verdict, each):
     assert compare(A, replies(*steps)) == Comparison(verdict, tuple(each))
 
 
-@pytest.mark.parametrize("sinkhole", ["::", "::1"])
-def test_sinkholes_of_ipv6(sinkhole):
+@pytest.mark.parametrize(
+    ("address", "verdict"), [("::", FILTERS), ("::1", FILTERS), ("::2", LIES)]
+)
+def test_sinkholes_of_ipv6(address, verdict):
     real = data("2001:db8::1")
-    got = compare(AAAA, replies(real, real, data(sinkhole), asked=AAAA))
-    assert got.each[2] is FILTERS
+    got = compare(AAAA, replies(real, real, data(address), asked=AAAA))
+    assert got.each[2] is verdict
+
+
+@pytest.mark.parametrize(
+    ("other", "verdict"), [("2001:db8:9::1", DIFFER), ("2001:db9::1", UNKNOWN)]
+)
+def test_kin_of_ipv6_addresses(other, verdict):
+    """One /32."""
+    said = replies(data("2001:db8::1"), data(other), asked=AAAA)
+    assert compare(AAAA, said).verdict is verdict
 
 
 def test_a_presets_signature_of_a_block_is_one_from_it_alone():
@@ -243,6 +280,7 @@ def test_a_presets_signature_of_a_block_is_one_from_it_alone():
     [
         ([ONE, ONE], "AA", UNKNOWN, [UNKNOWN] * 2),
         ([ONE, LIE], "AA", UNKNOWN, [UNKNOWN] * 2),
+        ([ONE, NXDOMAIN], "AA", UNKNOWN, [UNKNOWN] * 2),
         ([LIE, LIE, ONE, ONE], "AABC", LIES, [LIES, LIES, AGREE, AGREE]),
         # Its UDP was tampered with on the way, its DoT was not.
         ([LIE, ONE, ONE], "AAB", LIES, [LIES, AGREE, AGREE]),
@@ -275,6 +313,45 @@ def test_a_vantage_that_answers_once_of_twice_counts():
     assert compare(A, first, again).each == (AGREE, AGREE, LIES)
     denied = compare(A, replies(ONE, ONE), replies(NXDOMAIN, ONE))
     assert denied.verdict is AGREE  # it had the data
+    denied = compare(A, replies(NXDOMAIN, ONE), replies(ONE, ONE))
+    assert denied.verdict is AGREE  # or has it by now
+
+
+@pytest.mark.parametrize(
+    ("rdtype", "first", "again", "verdict"),
+    [
+        (15, [["10 a."], ["10 b."]], [["10 b."], ["10 c."]], AGREE),  # data
+        (1, [["192.0.2.1"], ["203.0.9.1"]], [["203.0.7.1"], ["198.18.0.1"]], DIFFER),
+    ],
+)
+def test_what_was_said_at_any_time_is_compared(rdtype, first, again, verdict):
+    asked = question(rdtype=rdtype)
+    rounds = [replies(*(data(*x) for x in r), asked=asked) for r in (first, again)]
+    assert compare(asked, *rounds).verdict is verdict
+    assert compare(asked, rounds[0]).verdict is UNKNOWN
+
+
+def test_so_are_aliases():
+    first = [data("192.0.2.1"), data("198.51.100.1", cname=["x.cdn.example."])]
+    again = [data("203.0.113.1", cname=["x.cdn.example."]), data("198.18.0.1")]
+    assert compare(A, replies(*first), replies(*again)).verdict is DIFFER
+
+
+def test_who_gives_a_real_address_too_does_not_filter():
+    first, again = replies(ONE, ONE, data("0.0.0.0")), replies(ONE, ONE, ONE)
+    assert compare(A, first).each[2] is FILTERS
+    assert compare(A, first, again).each[2] is AGREE
+
+
+def test_who_filters_in_two_ways_filters():
+    blocked, denied = replies(ONE, ONE, data("0.0.0.0")), replies(ONE, ONE, NXDOMAIN)
+    assert compare(A, blocked, denied).each[2] is FILTERS
+    assert compare(A, denied, blocked).each[2] is FILTERS
+
+
+def test_a_block_that_was_signed_once_is_one():
+    blocked, open_ = replies(ONE, ONE, data("192.0.2.1", ede=15)), replies(*[ONE] * 3)
+    assert compare(A, open_, blocked).each[2] is FILTERS
 
 
 # --- any replies ----------------------------------------------------------------------
