@@ -266,8 +266,6 @@ def _tell(upstream: Upstream, results: Sequence[_Result], verdict: Verdict) -> V
         endpoint = attempt.endpoint
     if reply is not None:
         outcome = Outcome[reply.kind.name]
-    elif attempt is not None:
-        outcome = attempt.outcome
     else:
         assert isinstance(first, UpstreamError)  # there is no reply among them
         outcome = error_outcome(first)

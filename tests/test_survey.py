@@ -21,6 +21,7 @@ from resolverkit.testing import (
     network_error,
     nodata,
     nxdomain,
+    rcode,
     refused,
     run,
     servfail,
@@ -77,9 +78,34 @@ def test_what_a_vantage_said_is_told():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (silent(), "b: no reply within half of the lifetime, in 0.0 ms: unknown"),
+        (nxdomain(after=0.3), "b: no such name, in 300.0 ms: denies"),
+        (answer("192.0.2.1", after=0.3), "b: 192.0.2.1, in 300.0 ms: agree"),
+    ],
+)
+def test_a_vantage_is_a_line_of_what_there_is_to_say(step, told):
+    async def main():
+        own = ScriptedUpstream("b", step, operator="")
+        async with resolver(*scripted(GOOD, GOOD), own) as r:
+            taken = await r.survey(WWW, lifetime=1.0)
+            return str(taken.vantages[2])
+
+    assert run(main) == told
+
+
+def test_its_data_is_in_order():
+    addresses = [f"192.0.2.{i}" for i in range(9, 0, -1)]
+    taken, _, _ = survey(answer(*addresses), GOOD)
+    assert taken.vantages[0].records == tuple(sorted(addresses))
+
+
 def test_as_json():
     taken, _, _ = survey(GOOD, nxdomain(ede=(22, "gone")))
     told = json.loads(json.dumps(taken.to_dict()))
+    assert told == taken.to_dict()
     assert (told["name"], told["type"]) == (f"{WWW}.", "A")
     assert (told["verdict"], told["rounds"]) == ("denies", 1)
     assert told["sentence"] == taken.sentence
@@ -116,9 +142,19 @@ def test_as_json():
             "2 of 3 deny it, others do not: b (B), c (C)",
         ),
         (
+            [GOOD, nxdomain()],
+            "denies",
+            "1 of 2 denies it, others do not: b (B)",
+        ),
+        (
             [GOOD, GOOD, answer("0.0.0.0")],
             "filters",
             "1 of 3 filters it: c (C)",
+        ),
+        (
+            [GOOD, answer("0.0.0.0"), answer("127.0.0.1")],
+            "filters",
+            "2 of 3 filter it: b (B), c (C)",
         ),
         (
             [GOOD, LIE, GOOD, GOOD],
@@ -130,6 +166,28 @@ def test_as_json():
 def test_the_sentence(scripts, verdict, sentence):
     taken, _, _ = survey(*scripts)
     assert (taken.verdict, taken.sentence) == (verdict, sentence)
+
+
+def test_two_addresses_of_one_operator_lie_alone():
+    taken, _, _ = survey(LIE, LIE, GOOD, GOOD, operators="AABC")
+    assert taken.sentence == (
+        "2 of 4 lie alone, with nothing in common with the others: a (A), b (A)"
+    )
+    assert (len(taken.answered), taken.operators) == (4, 3)
+
+
+def test_vantages_of_which_no_operator_is_known_are_each_their_own():
+    taken, _, _ = survey(GOOD, LIE, operators=["", ""])
+    assert taken.operators == 2
+    assert "nobody can tell" in taken.sentence
+    taken, _, _ = survey(GOOD, servfail(), operators=["", ""])
+    assert taken.sentence.startswith("there is nothing to compare: only a answered")
+
+
+def test_denials_of_any_kind_deny():
+    taken, _, _ = survey(nxdomain(), nodata(), rcode(6))
+    assert taken.denied
+    assert not survey(nxdomain(), GOOD)[0].denied
 
 
 @pytest.mark.parametrize(
@@ -164,6 +222,15 @@ def test_only_who_stands_alone_is_heard_again_with_everybody():
     assert taken.vantages[1].records == ("198.51.100.6",)
 
 
+def test_who_answers_only_the_second_time_is_told_of_by_that():
+    first, second = servfail(after=0.03), answer("192.0.2.1", after=0.02)
+    taken, _, _ = survey(GOOD, GOOD, LIE, [first, second])
+    late = taken.vantages[3]
+    assert (taken.rounds, late.outcome, late.rcode) == (2, "data", "NOERROR")
+    assert (late.records, round(late.elapsed * 1000)) == (("192.0.2.1",), 20)
+    assert (late.detail, late.verdict) == ("", "agree")
+
+
 def test_aliases_for_places_are_no_lies():
     taken, _, _ = survey(
         answer("192.0.2.1", cname=["eu.cdn.example."]),
@@ -188,7 +255,9 @@ def test_the_lifetime_bounds_it():
         "timeout",
         "no reply within half of the lifetime",
     )
+    assert (late.operator, late.transport, late.elapsed) == ("B", "udp", 0.0)
     assert members[1].cancelled == 1
+    assert resent(members[1]) == [150]
     taken, took, _ = survey(GOOD, GOOD, answer("198.51.100.6", after=0.2), lifetime=0.5)
     assert (taken.verdict, taken.rounds, took) == ("lies alone", 2, 400)
 
@@ -232,36 +301,57 @@ def test_members_of_groups_are_vantages_too():
     assert run(main) == told
 
 
-def test_a_users_own_upstream_may_be_an_async_def_and_at_fault():
-    class Own:
-        def __init__(self, name, fault=None):
-            self.name = name
-            self.fault = fault
+class Own:
+    """A user's own upstream: nothing but what the Protocol asks for."""
 
-        async def query(self, question):
-            if self.fault:
-                raise self.fault
+    def __init__(self, name, act):
+        self.name = name
+        self.act = act
+
+    async def query(self, question):
+        return await self.act(question)
+
+    async def aclose(self):
+        pass
+
+
+def test_a_users_own_upstream_may_be_an_async_def_and_at_fault():
+    async def main():
+        (a,) = scripted(GOOD)
+
+        async def anonymous(question):
             reply = await a.query(question)
             reply.winner, reply.attempts = None, ()
             return reply
 
-        async def aclose(self):
-            pass
+        async def broken(question):
+            raise ValueError("oops")
 
-    async def main():
-        nonlocal a
-        (a,) = scripted(GOOD)
-        members = [Own("own"), Own("broken", ValueError("oops")), a]
+        async def slow(question):
+            await asyncio.sleep(60)
+
+        members = [Own("own", anonymous), Own("broken", broken), Own("slow", slow), a]
         async with resolver(*members) as r:
             taken = await r.survey(WWW)
-        return [(v.name, str(v.outcome), v.detail) for v in taken.vantages]
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return [(v.name, str(v.outcome), v.rcode, v.detail) for v in taken.vantages]
 
-    a = None
     assert run(main) == [
-        ("own", "data", ""),
-        ("broken", "network error", "ValueError: oops"),
-        ("a", "data", ""),
+        ("own", "data", "NOERROR", ""),
+        ("broken", "network error", None, "ValueError: oops"),
+        ("slow", "timeout", None, "no reply within half of the lifetime"),
+        ("a", "data", "NOERROR", ""),
     ]
+
+
+def test_who_has_answered_an_upstream_of_a_users_own_is_told():
+    async def main():
+        a, b, c = scripted(GOOD, silent(), GOOD)
+        async with resolver(Own("own", Hedge([a, b], delay=0).query), c) as r:
+            taken = await r.survey(WWW)
+            return [(v.name, v.operator) for v in taken.vantages]
+
+    assert run(main) == [("a", "A"), ("c", "C")]
 
 
 # --- what is asked, and who -----------------------------------------------------------
