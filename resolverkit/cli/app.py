@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from resolverkit.cli import options
 from resolverkit.cli import query as querying
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+from resolverkit.cli.store_app import stores
 
 app: typer.Typer = typer.Typer(
     name="resolverkit",
@@ -51,19 +50,7 @@ def query(
         list[str] | None,
         typer.Argument(metavar="[TYPE]...", help="Record types; A if none is given."),
     ] = None,
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream",
-            "-u",
-            metavar="URL",
-            help=(
-                "Who to ask: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
-                "environment says, or system."
-            ),
-        ),
-    ] = None,
+    upstream: options.Upstreams = None,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -84,15 +71,8 @@ def query(
             ),
         ),
     ] = None,
-    ca: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Certificates (PEM) to trust for tls:// and https://."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long it may take in all.")
-    ] = 5.0,
+    ca: options.CA = None,
+    timeout: options.Lifetime = 5.0,
     trace: Annotated[
         bool, typer.Option("--trace", help="Show every attempt, the losers included.")
     ] = False,
@@ -135,28 +115,9 @@ def survey(
     rdtype: Annotated[
         str, typer.Argument(metavar="TYPE", help="The record type.")
     ] = "A",
-    upstream: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--upstream",
-            "-u",
-            metavar="URL",
-            help=(
-                "A vantage: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
-                "environment says, or system."
-            ),
-        ),
-    ] = None,
-    ca: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Certificates (PEM) to trust for tls:// and https://."
-        ),
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="SECONDS", help="How long it may take in all.")
-    ] = 5.0,
+    upstream: options.Vantages = None,
+    ca: options.CA = None,
+    timeout: options.Lifetime = 5.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: all vantages, for machines.")
     ] = False,
@@ -178,93 +139,6 @@ def survey(
         timeout=timeout,
     )
     raise typer.Exit(asyncio.run(surveying.run(request, as_json=as_json)))
-
-
-stores: typer.Typer = typer.Typer(
-    help="Look into a store: sqlite:///path, redis://host and the like.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(stores, name="store")
-_StoreURL = Annotated[
-    str, typer.Argument(metavar="URL", help="sqlite:///path, redis://host[:port], …")
-]
-
-
-@stores.command("show")
-def store_show(
-    url: _StoreURL,
-    under: Annotated[
-        str | None, typer.Option(metavar="NAME", help="This name and those below it.")
-    ] = None,
-) -> None:
-    """List what a store keeps: name, type, state, age, who gave it.
-
-    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
-
-    Example: resolverkit store show sqlite:///var/cache/app/dns.db --under example.com
-    """
-    from resolverkit.cli import store
-
-    raise typer.Exit(asyncio.run(store.run(lambda: store.show(url, under))))
-
-
-@stores.command("flush")
-def store_flush(
-    url: _StoreURL,
-    name: Annotated[
-        str | None, typer.Argument(help="Of which name; without it, everything.")
-    ] = None,
-    subtree: Annotated[
-        bool, typer.Option("--subtree", help="Also of the names below it.")
-    ] = False,
-) -> None:
-    """Delete answers from a store.
-
-    What running programs have in memory stays there.
-
-    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
-
-    Example: resolverkit store flush redis://cache.internal example.com --subtree
-    """
-    from resolverkit.cli import store
-
-    def work() -> Coroutine[Any, Any, None]:
-        return store.flush(url, name, subtree=subtree)
-
-    raise typer.Exit(asyncio.run(store.run(work)))
-
-
-@stores.command("export")
-def store_export(url: _StoreURL) -> None:
-    """Print every answer as a line of JSON.
-
-    Exit status: 0; 2 for a mistake in the command, 3 if the store cannot be used.
-
-    Example: resolverkit store export sqlite:///var/cache/app/dns.db > answers.jsonl
-    """
-    from resolverkit.cli import store
-
-    raise typer.Exit(asyncio.run(store.run(lambda: store.export(url))))
-
-
-@stores.command("load")
-def store_load(
-    url: _StoreURL,
-    file: Annotated[
-        typer.FileText, typer.Argument(help="Lines that export printed; - for stdin.")
-    ],
-) -> None:
-    """Read answers that export has printed; newer ones in the store stay.
-
-    Exit status: 0; 2 for a mistake in the command or the file, 3 if the store cannot
-    be used.
-
-    Example: resolverkit store load redis://cache.internal answers.jsonl
-    """
-    from resolverkit.cli import store
-
-    raise typer.Exit(asyncio.run(store.run(lambda: store.load(url, file))))
 
 
 @app.command()
@@ -302,34 +176,19 @@ def demo(
     raise typer.Exit(asyncio.run(demos.run(outage, fast=fast, as_json=as_json)))
 
 
-_Listen = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="ADDRESS",
-        help=(
-            "Where to listen, for UDP and TCP: 127.0.0.1:5353, [::1]:5353; port 0 for "
-            "any. May be repeated. Default: 127.0.0.1:53."
-        ),
-    ),
-]
-
-
 @app.command()
 def serve(
-    listen: _Listen = None,
-    upstream: Annotated[
+    listen: Annotated[
         list[str] | None,
         typer.Option(
-            "--upstream",
-            "-u",
-            metavar="URL",
+            metavar="ADDRESS",
             help=(
-                "Who to ask: 9.9.9.9, udp://…, tcp://…, tls://…, https://…, a preset "
-                "(quad9, cloudflare, …) or 'system'. May be repeated. Default: as the "
-                "environment says, or system."
+                "Where to listen, for UDP and TCP: 127.0.0.1:5353, [::1]:5353; port 0 "
+                "for any. May be repeated. Default: 127.0.0.1:53."
             ),
         ),
     ] = None,
+    upstream: options.Upstreams = None,
     strategy: Annotated[
         str | None,
         typer.Option(help="hedge (default), race, failover or quorum; see query."),
@@ -341,12 +200,7 @@ def serve(
             help="Where answers outlive the process: sqlite:///path, redis://host, …",
         ),
     ] = None,
-    ca: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE", help="Certificates (PEM) to trust for tls:// and https://."
-        ),
-    ] = None,
+    ca: options.CA = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -420,7 +274,7 @@ def serve(
     """
     from resolverkit.cli import serve as serving
 
-    options = {
+    told = {
         "listen": listen,
         "upstreams": upstream,
         "strategy": strategy,
@@ -436,7 +290,7 @@ def serve(
         "listen_https": listen_https,
         "http": http,
     }
-    raise typer.Exit(serving.serve(config, options, log_level))
+    raise typer.Exit(serving.serve(config, told, log_level))
 
 
 @app.command()
@@ -463,6 +317,8 @@ def top(
 
     raise typer.Exit(watching.run(url, once=once, as_json=as_json))
 
+
+app.add_typer(stores, name="store")
 
 configs: typer.Typer = typer.Typer(
     help="Files for serve.", no_args_is_help=True, rich_markup_mode=None
