@@ -352,7 +352,8 @@ class Resolver(dns.asyncresolver.Resolver):
             NoNameservers: there is no upstream for that name.
             dns.resolver.NoMetaqueries: ANY, AXFR and the like.
         """
-        from resolverkit.survey import local_survey, take_survey
+        from resolverkit.survey import local_survey
+        from resolverkit.vantages import take_survey
 
         call = self._call((rdtype, rdclass, False, None, 0, lifetime, None, True))
         stack = self._bind(None)

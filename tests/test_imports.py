@@ -51,6 +51,7 @@ TIERS = (
         "presets",
         "stack",
         "survey",
+        "vantages",
         "cacheview",
         "contents",
         "stats",
