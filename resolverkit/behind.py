@@ -17,8 +17,9 @@ from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from resolverkit.budget import Budget
 from resolverkit.errors import StoreError
-from resolverkit.record import Denied, Record, said_by
+from resolverkit.record import Denied, Record, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -35,8 +36,6 @@ MAX_WAITING = 20_000
 """Changes that are kept while the store takes none; then the oldest are dropped."""
 MIN_PAUSE, MAX_PAUSE = 0.5, 30.0
 """Seconds between two tries to open a store, or to write to it, that failed."""
-SLICES = 10
-"""Parts of a store's budget: each counts as no longer, however late the loop is."""
 CLOSING = 2.0
 """Seconds for the last changes when the resolver is closed."""
 
@@ -78,7 +77,6 @@ class Behind:
         self._pause = MIN_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._parts = 0  # of the reader's budget, that are left
         self._writer: asyncio.Task[None] | None = None
         self._opener: asyncio.Task[None] | None = None
 
@@ -129,38 +127,15 @@ class Behind:
         self._reader = None
 
     async def _fetch(self, keys: Sequence[bytes]) -> Mapping[bytes, Record]:
-        """What is read within the budget, in which a busy loop counts for little.
-
-        A thousand questions at once keep the loop from the store for longer than that.
+        """What is read within the budget.
 
         Raises:
             TimeoutError: the budget is spent.
         """
-        task = asyncio.current_task()
-        assert task is not None
-        self._parts = SLICES + 1
-        self._count(task)
-        try:
+        with Budget(self.store.budget):
             if not self._open:
                 await self._ready()
             return await self.store.fetch(keys)
-        except asyncio.CancelledError:
-            if self._parts or task.cancelling() > 1:  # somebody else's
-                raise
-            raise TimeoutError from None
-        finally:
-            self._countdown.cancel()
-            if not self._parts:  # whether or not the store has let it through
-                task.uncancel()
-
-    def _count(self, task: asyncio.Task[None]) -> None:
-        """One more part of the budget is spent; after the last the task is ended."""
-        self._parts -= 1
-        if self._parts:
-            part = self.store.budget / SLICES
-            self._countdown = task.get_loop().call_later(part, self._count, task)
-        else:
-            task.cancel()
 
     def _away(self, problem: str) -> None:
         self._note(unread=problem)
@@ -324,22 +299,3 @@ def _told(error: Exception) -> str:
     if isinstance(error, StoreError):
         return str(error)
     return f"{type(error).__name__}: {error}".rstrip(": ")
-
-
-def record_of(entry: Entry, now: float) -> Record:
-    """An entry, as a store keeps it.
-
-    Args:
-        entry: of positive data.
-        now: the time on the cache's clock, seconds.
-    """
-    reply, denied, age = entry.reply, entry.denied_at, now - entry.learnt
-    return Record(
-        entry.key,
-        reply.wire,
-        reply.ttl,
-        max(0.0, age),
-        None if denied is None else max(0.0, now - denied),
-        said_by(reply.winner),
-        reply.disputed,
-    )

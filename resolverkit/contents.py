@@ -11,10 +11,9 @@ import dns.name
 import dns.rdatatype
 
 from resolverkit import wire
-from resolverkit.behind import record_of
 from resolverkit.errors import BadReply, ConfigurationError
 from resolverkit.model import Kind, Outcome
-from resolverkit.record import reply_of
+from resolverkit.record import record_of, reply_of
 from resolverkit.record_text import from_json, to_json
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from resolverkit import wire
 from resolverkit.model import Attempt, Endpoint, Kind, Outcome
 
 if TYPE_CHECKING:
+    from resolverkit.entry import Entry
     from resolverkit.model import Reply
 
 MAX_KEY = 1024
@@ -85,6 +86,25 @@ def aged(learnt: float, ttl: int, now: float) -> float:
     that the record is stale and never fresh.
     """
     return now - learnt if learnt <= now else float(ttl)
+
+
+def record_of(entry: Entry, now: float) -> Record:
+    """An entry, as a store keeps it.
+
+    Args:
+        entry: of positive data.
+        now: the time on the cache's clock, seconds.
+    """
+    reply, denied, age = entry.reply, entry.denied_at, now - entry.learnt
+    return Record(
+        entry.key,
+        reply.wire,
+        reply.ttl,
+        max(0.0, age),
+        None if denied is None else max(0.0, now - denied),
+        said_by(reply.winner),
+        reply.disputed,
+    )
 
 
 def reply_of(record: Record) -> Reply:

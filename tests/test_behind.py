@@ -10,6 +10,7 @@ from virtual import WWW, at, call, ms, question, resolver, upstreams
 from resolverkit import StalePolicy, behind
 from resolverkit.behind import Behind
 from resolverkit.memory import Entry
+from resolverkit.record import record_of
 from resolverkit.testing import VirtualLoop, answer, nxdomain, run
 from resolverkit.wire import read_reply
 
@@ -422,9 +423,9 @@ def test_nothing_is_written_before_the_store_is_opened_again(monkeypatch):
 def test_a_record_says_that_vantages_disagreed():
     async def main():
         one = entry()
-        before = behind.record_of(one, one.learnt).disputed
+        before = record_of(one, one.learnt).disputed
         one.reply.disputed = True
-        return before, behind.record_of(one, one.learnt).disputed
+        return before, record_of(one, one.learnt).disputed
 
     assert run(main) == (False, True)
 
@@ -433,7 +434,7 @@ def test_an_age_is_never_negative():
     async def main():
         one = entry()
         one.deny(one.learnt)
-        return behind.record_of(one, one.learnt - 5)
+        return record_of(one, one.learnt - 5)
 
     record = run(main)
     assert (record.age, record.denied) == (0.0, 0.0)

@@ -36,6 +36,7 @@ TIERS = (
         "record",
         "record_text",
         "behind",
+        "budget",
     },
     {"transports", "groups", "stores", "cache"},
     {

@@ -8,7 +8,7 @@ from stored import FakeStore
 from virtual import WWW, at, call, moments, question, resolver, told, upstreams
 
 from resolverkit import ConfigurationError, StalePolicy, behind
-from resolverkit.record import Record, reply_of
+from resolverkit.record import Record, record_of, reply_of
 from resolverkit.testing import answer, network_error, nxdomain, run, servfail, silent
 
 GOOD = answer("192.0.2.1", ttl=60)
@@ -592,7 +592,7 @@ def test_a_date_that_was_rounded_is_no_newer():
         cache = r._store
         (entry,) = cache.entries()
         now = cache.clock()
-        record = behind.record_of(entry, now)
+        record = record_of(entry, now)
         same = cache.adopt(record, reply_of(record), now + 0.9)
         other = cache.adopt(record, reply_of(record), now + 1.1)
         await r.aclose()
