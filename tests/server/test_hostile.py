@@ -9,32 +9,41 @@ import hostile
 import pytest
 from authority import Authority
 from outage import cpu
-from served import Served, wait_for
+from served import LIMIT, Served, wait_for
 
 GROWTH = 40  # MiB, of some 45
+WORK = hostile.HOLD / 2  # seconds of CPU for those who only hold connections
 
 
 @pytest.fixture(scope="module")
 def served():
     with Authority() as authority, Served(
-        "--listen", "127.0.0.1:0", "-u", authority.url, "--log-level", "warning"
+        "--listen", "127.0.0.1:0", "-u", authority.url, "--log-level", "warning",
+        limit=10 * LIMIT,
     ) as served:  # fmt: skip
         yield served
 
 
 @pytest.fixture
 def suffer(served):
-    """Attack the stub; it answers hits, keeps its memory, and is at rest afterwards."""
+    """Attack the stub; it answers hits, keeps its memory, and is at rest afterwards.
+
+    Gives the seconds of CPU that it took.
+    """
 
     def suffer(attack, count):
+        before = cpu(served)
         suffered = hostile.suffer(
             served.process.pid, served.port, attack, count, served.port
         )
         assert len(suffered.took) >= hostile.AFTER
         assert suffered.lost <= len(suffered.took) / 2  # for want of room in a buffer
         assert suffered.peak - suffered.before < GROWTH
+        took = cpu(served) - before
         wait_for(lambda: rests(served))
+        assert served.process.poll() is None
         assert served.lines == []
+        return took
 
     return suffer
 
@@ -54,7 +63,7 @@ def test_connections_that_never_read(suffer):
 
 
 def test_connections_that_never_end_a_query(suffer):
-    suffer(hostile.dribblers, 200)
+    assert suffer(hostile.dribblers, 200) < WORK
 
 
 def test_forged_origins(suffer):

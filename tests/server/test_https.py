@@ -346,7 +346,7 @@ def test_workers_share_https(certificate):
         for i in range(8):
             assert over_https(ca, https, f"n{i}.example.com") == "192.0.2.1"
         assert dns.query.udp(query(), "127.0.0.1", LIMIT, port=plain).answer
-        served.logged("listening at .* for HTTP", 2)
+        served.logged(f"listening at 127.0.0.1:{https} for HTTP", 2)
         os.kill(served.workers()[0], signal.SIGKILL)
         served.logged("ended with -9")
         for i in range(8):  # its successor has its sockets

@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dns.message
@@ -102,6 +103,30 @@ def test_ctrl_c_leaves_nothing(authority, tmp_path, workers):
             sock.bind(("127.0.0.1", served.port))  # nobody is there any more
     with serve(Dead(), "--store", store) as again:
         assert address(ask(again.port)) == "192.0.2.1"
+
+
+@posix
+def test_a_second_ctrl_c_does_not_break_off_the_writing(authority, tmp_path):
+    path = tmp_path / "dns.db"
+    with serve(authority, "--store", f"sqlite://{path}") as served:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as busy:
+            busy.execute("BEGIN IMMEDIATE")  # nobody else can write
+            assert address(ask(served.port)) == "192.0.2.1"
+            served.tell(signal.SIGINT)
+            wait_for(lambda: refuses(served.port))
+            served.tell(signal.SIGINT)
+            time.sleep(0.1)
+            busy.execute("COMMIT")
+        assert served.end(None) == 0
+    with serve(Dead(), "--store", f"sqlite://{path}") as again:
+        assert address(ask(again.port)) == "192.0.2.1"
+
+
+def refuses(port):
+    with contextlib.suppress(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+        return False
+    return True
 
 
 @posix
