@@ -134,8 +134,11 @@ async def _alternatives(
 ) -> list[svcb.Alternative]:
     """What records say of the service; nothing where there are none."""
     number = port if isinstance(port, int) else _number(port)
-    name = dns.name.from_text(host.encode("idna").decode("ascii"))
-    name = svcb.owner(name, number, service)
+    try:
+        name = dns.name.from_text(host.encode("idna").decode("ascii"))
+        name = svcb.owner(name, number, service)
+    except (UnicodeError, dns.exception.DNSException):  # as too long, with its labels
+        return []
     rdtype = "HTTPS" if service == "https" else "SVCB"
     for _ in range(svcb.MAX_ALIASES):
         try:

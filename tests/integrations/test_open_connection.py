@@ -195,3 +195,12 @@ def test_a_silent_service_record_costs_50_ms_at_most():
 
     run(main)
     assert loop_time[0] < 1  # 50 ms, on a machine at rest
+
+
+def test_a_name_that_no_service_record_can_have_does_without():
+    """With the labels of a service before it, it would be too long."""
+    host = ".".join(["a" * 60] * 4)
+    upstream = script(**{host: answer(HERE, after=0.001)})
+    assert connect(upstream, host, service="https") == ["hello"]
+    (error,) = connect(script(), f"{host}.{host}", service="https")
+    assert isinstance(error, socket.gaierror)
