@@ -8,6 +8,7 @@ import select
 import sys
 import time
 from contextlib import contextmanager
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.parse import urlsplit
@@ -73,6 +74,7 @@ def _address(url: str) -> str:
     try:
         parts = urlsplit(text)
         usable = parts.scheme == "http" and parts.hostname and parts.port != 0
+        usable = usable and parts.netloc.isprintable() and " " not in parts.netloc
     except ValueError:
         usable = False
     if not usable:
@@ -92,9 +94,10 @@ def look(address: str) -> dict[str, Any]:
     try:
         with opener.open(address, timeout=PATIENCE) as response:
             status = json.loads(response.read(MAX_ANSWER))
-    except (OSError, ValueError) as error:
-        reason = error.reason if isinstance(error, URLError) else error
-        raise Unreachable(f"{address}: {reason}") from None
+    except (OSError, ValueError, HTTPException) as error:
+        reason = str(error.reason if isinstance(error, URLError) else error).strip()
+        told = reason if reason.isprintable() else repr(reason)  # a server said it
+        raise Unreachable(f"{address}: {told}") from None
     if not isinstance(status, dict) or "upstreams" not in status:
         raise Unreachable(f"{address}: this is no resolverkit")
     return status

@@ -9,8 +9,10 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -122,7 +124,35 @@ def test_what_cannot_be_reached_is_told():
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://127.0.0.1", "http://", "http://[::1", "http://x:y"]
+    ("said", "told"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "SSH-2.0"),
+        (b"\x1b[31mFTP\r\n", "'\\x1b[31mFTP'"),
+        (b"HTTP/1.0 404 \x1b[31m\r\n\r\n", "'\\x1b[31m'"),
+        (b"HTTP/1.0 200 OK\r\n\r\n[]", "this is no resolverkit"),
+        (b"HTTP/1.0 200 OK\r\n\r\n<html>", "Expecting value"),
+    ],
+)
+def test_what_is_no_stub_is_told(said, told):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(said)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        done = top(f"127.0.0.1:{server.getsockname()[1]}", "--once")
+        thread.join()
+    assert done.returncode == 3
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://127.0.0.1", "http://", "http://[::1", "http://x:y", "http://x y"]
 )
 def test_what_is_no_url_is_told(url):
     done = top(url, "--once")
