@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from resolverkit.errors import ConfigurationError, StoreError
+from resolverkit.stores.sqlite_errors import Busy
 from resolverkit.stores.sqlite_file import File
-from resolverkit.stores.sqlite_open import Busy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence

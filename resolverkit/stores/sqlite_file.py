@@ -27,20 +27,19 @@ from resolverkit.errors import StoreError
 from resolverkit.record import Denied, Record
 from resolverkit.stores import sqlite_rows as rows
 from resolverkit.stores.keys import Keys
+from resolverkit.stores.sqlite_errors import damage, is_damage, is_lasting, told
 from resolverkit.stores.sqlite_open import (
-    Busy,
     alone,
     ask,
     close,
-    code,
     connect,
     create,
-    damage,
     identify,
     is_writable,
     saved,
     set_aside,
 )
+from resolverkit.stores.sqlite_size import shorten, trim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -51,10 +50,6 @@ if TYPE_CHECKING:
 
 SLICE = 500
 """Rows that are read or saved before other jobs have a turn: about 1 ms."""
-TRIM = 200
-"""Records that are deleted at once when the file is full."""
-VACUUM = 1000
-"""Pages by which one write may shorten a file that is too long."""
 ROW_BYTES = 400
 """What a record takes in the file: a first guess, on the high side."""
 
@@ -62,15 +57,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("resolverkit.sqlite")
 _key = operator.attrgetter("key")
-_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-_DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_SAID = {
-    sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_READONLY: "it is read-only",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
-    sqlite3.SQLITE_NOTADB: "it is damaged",
-}
 
 
 class File:
@@ -135,8 +121,8 @@ class File:
             with self._writing(connection):
                 for _, alike in itertools.groupby(changes, type):
                     self._take(connection, list(alike), now)
-                self._trim(connection, len(changes))
-            self._shorten(connection)
+                trim(connection, self._max_size, len(changes))
+            shorten(connection, self._max_size)
 
         self._do(job)
 
@@ -183,12 +169,14 @@ class File:
                     except UnicodeDecodeError:  # SQLite's message has parts of the file
                         self._mend(damage("the schema is no text"))
                     except sqlite3.DatabaseError as error:
-                        if code(error) not in _DAMAGE:
+                        if not is_damage(error):
                             raise
                         self._mend(error)
                 return job(self._ready())
             except sqlite3.Error as error:
-                raise self._told(error) from error
+                if not is_lasting(error):  # a new connection may do better
+                    self._disconnect()
+                raise told(self._path, error) from error
             except OSError as error:
                 raise StoreError(
                     f"{self._path}: {error.strerror}; memory goes on without it"
@@ -202,15 +190,6 @@ class File:
         self._suspect = not self._suspect
         if not self._suspect:
             self._set_aside(error)
-
-    def _told(self, error: sqlite3.Error) -> StoreError:
-        number = code(error)
-        if number in _BUSY:
-            return Busy(f"{self._path} is locked by another process")
-        if number not in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}:
-            self._disconnect()  # a new connection may do better
-        what = _SAID.get(number, "it cannot be used")
-        return StoreError(f"{self._path}: {what} ({error}); memory goes on without it")
 
     def _ready(self) -> sqlite3.Connection:
         """A connection to what is at the path now."""
@@ -287,30 +266,6 @@ class File:
         for value in rows.values_of(sorted(records, key=_key)):
             connection.execute(rows.PUT, (value, now))
 
-    def _trim(self, connection: sqlite3.Connection, written: int) -> None:
-        """Delete what was learnt the longest ago, when there is too much.
-
-        No more than some twice of what was written: a bound that was lowered is reached
-        by and by, and no write takes long.
-        """
-        page = ask(connection, "PRAGMA page_size")
-        for _ in range(2 + 2 * written // TRIM):
-            used = ask(connection, "PRAGMA page_count")
-            used -= ask(connection, "PRAGMA freelist_count")
-            if used * page <= self._max_size:
-                return
-            oldest = (ask(connection, rows.OLDEST, TRIM),)
-            connection.execute(rows.SPARE, oldest)
-            connection.execute(rows.TRIM, oldest)
-
-    def _shorten(self, connection: sqlite3.Connection) -> None:
-        """Cut free pages off a file that is too long."""
-        most = self._max_size // ask(connection, "PRAGMA page_size")
-        over = ask(connection, "PRAGMA page_count") - most
-        if over > 0:
-            # Each page is a step, of which `execute` takes only the first.
-            connection.executescript(f"PRAGMA incremental_vacuum({min(over, VACUUM)})")
-
     def _slice(self, connection: sqlite3.Connection, now: float) -> bool:
         if self._saving is not None:
             self._save(connection, self._saving, now)
@@ -360,7 +315,7 @@ class File:
             return
         with self._writing(connection):
             self._put(connection, rows.records_of(found, now), now)
-            self._trim(connection, len(found))
+            trim(connection, self._max_size, len(found))
 
 
 _files: weakref.WeakSet[File] = weakref.WeakSet()

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from resolverkit.errors import StoreError
+from resolverkit.stores.sqlite_errors import Busy, code, damage
 from resolverkit.stores.sqlite_rows import (
     APPLICATION,
     FROM_NEWEST,
@@ -51,10 +52,6 @@ MIN_ROW = 40
 
 _SPOILT = (sqlite3.Error, UnicodeDecodeError)  # its messages have parts of the file
 _log = logging.getLogger("resolverkit.sqlite")
-
-
-class Busy(StoreError):
-    """Another process holds a lock; it is worth another try soon."""
 
 
 @contextlib.contextmanager
@@ -206,18 +203,6 @@ def ask(connection: sqlite3.Connection, statement: str, *values: Any) -> Any:
     """The one value that `statement` gives, None without a row."""
     row = connection.execute(statement, values).fetchone()
     return None if row is None else row[0]
-
-
-def code(error: sqlite3.Error) -> int:
-    """SQLite's primary error code; 0 for errors of the module itself."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
-
-
-def damage(what: str) -> sqlite3.DatabaseError:
-    """The error of a file that is damaged in a way that SQLite does not see."""
-    error = sqlite3.DatabaseError(what)
-    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return error
 
 
 def _check_directory(directory: Path) -> None:
