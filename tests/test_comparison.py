@@ -166,6 +166,14 @@ def replies(*steps, operators="ABCDEFGH", asked=A):
         ),
         (
             [
+                data("192.0.2.1", cname=["eu.cdn.example."]),
+                data("203.0.113.9", cname=["us.cdn.example."]),
+            ],
+            DIFFER,
+            [DIFFER] * 2,
+        ),
+        (
+            [
                 data("192.0.2.1", cname=["x.eu.cdn.example."]),
                 data("203.0.113.9", cname=["cdn.example."]),
             ],
@@ -295,6 +303,10 @@ def test_two_addresses_of_one_operator_are_one_vantage(steps, operators, verdict
 
 def test_replies_of_which_nobody_knows_who_sent_them_are_of_different_operators():
     assert compare(A, [reply(ONE), reply(ONE)]).verdict is AGREE
+    named = [reply(ONE, operator=letter) for letter in "AB"]
+    for each in named:
+        each.winner.endpoint = replace(each.winner.endpoint, operator="")
+    assert compare(A, named).verdict is AGREE  # nor who runs them
 
 
 def test_what_a_vantage_says_in_several_rounds_is_merged():
