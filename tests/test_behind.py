@@ -10,7 +10,6 @@ from virtual import WWW, at, call, ms, question, resolver, upstreams
 from resolverkit import StalePolicy, behind
 from resolverkit.behind import Behind
 from resolverkit.memory import Entry
-from resolverkit.record import record_of
 from resolverkit.testing import VirtualLoop, answer, nxdomain, run
 from resolverkit.wire import read_reply
 
@@ -418,23 +417,3 @@ def test_nothing_is_written_before_the_store_is_opened_again(monkeypatch):
         return early, late
 
     assert run(main) == ((1, 0), (2, 1, ""))
-
-
-def test_a_record_says_that_vantages_disagreed():
-    async def main():
-        one = entry()
-        before = record_of(one, one.learnt).disputed
-        one.reply.disputed = True
-        return before, record_of(one, one.learnt).disputed
-
-    assert run(main) == (False, True)
-
-
-def test_an_age_is_never_negative():
-    async def main():
-        one = entry()
-        one.deny(one.learnt)
-        return record_of(one, one.learnt - 5)
-
-    record = run(main)
-    assert (record.age, record.denied) == (0.0, 0.0)

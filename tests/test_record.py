@@ -11,9 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from virtual import question
 
+from resolverkit.entry import Entry
 from resolverkit.errors import BadReply
 from resolverkit.model import Attempt, Endpoint, Kind, Outcome
-from resolverkit.record import Record, Said, aged, check_key, reply_of, said_by
+from resolverkit.record import (
+    MAX_KEY,
+    Record,
+    Said,
+    aged,
+    check_key,
+    record_of,
+    reply_of,
+    said_by,
+)
 from resolverkit.record_text import (
     from_json,
     to_json,
@@ -47,6 +57,55 @@ def test_a_record_gives_back_the_reply_and_who_said_it():
     assert reply.winner.elapsed == 0.012
     assert said_by(reply.winner) == SAID
     assert reply.attempts == (reply.winner,)
+
+
+def test_a_record_says_that_vantages_disagreed():
+    assert reply_of(record(disputed=True)).disputed
+    assert not reply_of(record()).disputed
+    assert not Record(b"", b"", 60, 0.0).disputed
+
+
+def test_an_entry_is_a_record_and_comes_back():
+    made = reply_of(record())
+    entry = Entry(question(), made, 100.0)
+    assert record_of(entry, 105.0) == record()
+    entry.deny(103.0)
+    assert record_of(entry, 105.0) == record(denied=2.0)
+    made = reply_of(record(disputed=True))
+    assert record_of(Entry(question(), made, 100.0), 105.0) == record(disputed=True)
+
+
+def test_no_age_is_negative():
+    entry = Entry(question(), reply_of(record()), 100.0)
+    entry.deny(100.0)
+    early = record_of(entry, 95.0)
+    assert (early.age, early.denied) == (0.0, 0.0)
+
+
+NAME = (b"\x3f" + b"a" * 63) * 3 + b"\x3d" + b"a" * 61 + b"\0"  # 255 octets
+REST = b"\0\1\0\1\0"  # type, class, flags
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        (NAME + REST, True),
+        (NAME.replace(b"\x3d", b"\x3ea") + REST, False),  # a longer name
+        (b"\x40" + b"a" * 64 + b"\0" + REST, False),  # a longer label
+        (b"\0" + REST, True),
+        (b"\0" + REST[:-1], False),
+        (b"\0" + REST[:-1] + b"\3", True),  # DO and CD
+        (b"\0" + REST[:-1] + b"\4", False),
+        (b"\0" + REST + bytes(MAX_KEY - 6), True),  # with a view
+        (b"\0" + REST + bytes(MAX_KEY - 5), False),
+    ],
+)
+def test_what_is_a_key(key, right):
+    if right:
+        check_key(key)
+        return
+    with pytest.raises(ValueError, match="a key"):
+        check_key(key)
 
 
 def test_a_record_is_fresh_for_no_longer_than_its_message_says():
