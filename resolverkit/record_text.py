@@ -66,7 +66,7 @@ def from_json(value: Any, now: float) -> Record:
             ttl,
             aged(_number(value["learnt"], float), ttl, now),
             None if denied is None else max(0.0, now - _number(denied, float)),
-            _said([who[field] for field in Said._fields]) if who else Said(),
+            _said(who) if who else Said(),
             bool(value.get("disputed")),
         )
     except KeyError as error:
@@ -86,10 +86,9 @@ def _number(value: Any, kind: type[Any]) -> Any:
     return kind(value)
 
 
-def _said(values: Any) -> Said:
-    if not isinstance(values, list) or len(values) != len(Said._fields):
-        raise ValueError(f"{values!r} does not say who gave the answer")
-    return Said(*who_from(values[:5]), _number(values[5], float))
+def _said(who: Any) -> Said:
+    *told, elapsed = [who[field] for field in Said._fields]
+    return Said(*who_from(told), _number(elapsed, float))
 
 
 def who_from(values: Any) -> tuple[str, str, str, str, int]:

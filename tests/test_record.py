@@ -111,6 +111,7 @@ def test_what_is_a_key(key, right):
 def test_a_record_is_fresh_for_no_longer_than_its_message_says():
     assert reply_of(record(ttl=86_400)).ttl == 60
     assert reply_of(record(ttl=10)).ttl == 10
+    assert reply_of(record(ttl=-5)).ttl == 0
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,9 @@ def test_json_lines_go_there_and_back():
     [
         ({"key": None}, "bytes"),
         ({"key": "%"}, "base64|ase64"),
+        ({"key": "A3d3dw=="}, "a key that is no question's"),
+        ({"key": "A1dXVwAAAQABAA=="}, "not in lower case"),
+        ({"ttl": 2**53}, "9007199254740992"),
         ({"ttl": -1}, "-1"),
         ({"ttl": True}, "True"),
         ({"ttl": 1.5}, "1.5"),
@@ -179,6 +183,17 @@ def test_json_lines_go_there_and_back():
 def test_what_is_no_record_is_refused_with_the_reason(changes, why):
     with pytest.raises(ValueError, match=why):
         from_json({**to_json(record(), 1e9), **changes}, 0.0)
+
+
+@pytest.mark.parametrize("value", [[], "x", None, 1])
+def test_what_is_no_object_is_refused(value):
+    with pytest.raises(ValueError, match="not an object"):
+        from_json(value, 0.0)
+
+
+def test_the_largest_number_of_seconds_is_one():
+    value = {**to_json(record(), 1e9), "ttl": 2**53 - 1}
+    assert from_json(value, 0.0).ttl == 2**53 - 1
 
 
 def test_a_field_that_is_missing_is_named():
