@@ -24,10 +24,7 @@ from resolverkit.record import (
     reply_of,
     said_by,
 )
-from resolverkit.record_text import (
-    from_json,
-    to_json,
-)
+from resolverkit.record_text import from_json, to_json, who_from
 from resolverkit.wire import question_of
 
 SAID = Said("tls://192.0.2.1", "dot", "example", "192.0.2.1", 853, 0.012)
@@ -56,6 +53,8 @@ def test_a_record_gives_back_the_reply_and_who_said_it():
     assert reply.winner.upstream == "tls://192.0.2.1"
     assert reply.winner.elapsed == 0.012
     assert said_by(reply.winner) == SAID
+    winner = reply.winner
+    assert (winner.started, winner.rcode, winner.outcome) == (0.0, 0, Outcome.DATA)
     assert reply.attempts == (reply.winner,)
 
 
@@ -158,11 +157,34 @@ def test_json_lines_go_there_and_back():
     assert (before.age, before.denied) == (60, 0)
 
 
+def test_a_line_says_what_a_person_wants_to_read():
+    line = to_json(record(), 1e9)
+    assert (line.pop("key"), line.pop("wire")) != ("", "")
+    assert line == {
+        "name": "www.example.com.", "type": "A", "class": "IN", "ttl": 60,
+        "learnt": 999_999_995.0, "denied": None, "disputed": False,
+        "said": SAID._asdict(),
+    }  # fmt: skip
+
+
+WHO = ["tls://192.0.2.1", "dot", "example", "192.0.2.1", 65_535]
+
+
+@pytest.mark.parametrize(
+    "values", [WHO[:4], [*WHO, 1], tuple(WHO), "who", [*WHO[:4], 65_536], [7, *WHO[1:]]]
+)
+def test_what_does_not_say_who_is_refused(values):
+    assert who_from(WHO) == tuple(WHO)
+    with pytest.raises(ValueError, match=r"who gave|no port"):
+        who_from(values)
+
+
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
         ({"key": None}, "bytes"),
         ({"key": "%"}, "base64|ase64"),
+        ({"wire": "%AAA"}, "base64|ase64"),
         ({"key": "A3d3dw=="}, "a key that is no question's"),
         ({"key": "A1dXVwAAAQABAA=="}, "not in lower case"),
         ({"ttl": 2**53}, "9007199254740992"),
@@ -228,7 +250,7 @@ def test_any_key_is_one_or_a_value_error(key):
 
 
 def test_nobody_known_said_it():
-    assert said_by(None) == Said()
+    assert said_by(None) == Said() == ("", "", "", "", 0, 0.0)
     assert reply_of(record(said=Said())).winner is None
     winner = Attempt(Endpoint("a"), 0.0, 0.5, Outcome.DATA)
     assert said_by(winner) == Said("a", "", "", "", 0, 0.5)
