@@ -213,6 +213,11 @@ def test_what_is_no_object_is_refused(value):
         from_json(value, 0.0)
 
 
+def test_nobody_known_and_no_time_at_all_go_there_and_back():
+    none = record(ttl=0, age=0.0, said=Said())
+    assert from_json(to_json(none, 1e9), 1e9) == none
+
+
 def test_the_largest_number_of_seconds_is_one():
     value = {**to_json(record(), 1e9), "ttl": 2**53 - 1}
     assert from_json(value, 0.0).ttl == 2**53 - 1
