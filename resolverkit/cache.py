@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextvars import Context
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 from resolverkit import policy
 from resolverkit.deadlines import Deadlines, Rounds, Timeouts
@@ -103,22 +103,54 @@ class LifetimeOver(QueryTimeout):
     """The caller's lifetime ended before the flight did."""
 
 
-class _Waiter(asyncio.Future[Served]):
-    """One caller on a flight.
+class Waiter(Protocol):
+    """One caller on a flight, and its own entry among the deadlines.
+
+    A caller has a Future; one of another kind is told at once, and not on the next turn
+    of the loop. What it is told by is Future's.
 
     Attributes:
-        flight: what it waits for.
         call: what it wants.
         due: loop time at which its lifetime ends.
-        entry: what can be served, if anything.
+        entry: what it can be served, if anything.
+        flight: what it waits for.
     """
 
-    __slots__ = ("call", "due", "entry", "flight")
-
-    flight: _Flight
     call: Call
     due: float
     entry: Entry | None
+    flight: _Flight
+
+    @property
+    def waits(self) -> bool:
+        """Whether it still does."""
+        ...
+
+    def expire(self) -> None:
+        """Its time is over: have `Cache.release` tell it."""
+
+    def done(self) -> bool:
+        """Whether it was told, or does not want to know any more."""
+
+    def set_result(self, result: Served, /) -> None:
+        """Tell it what it is served."""
+
+    def set_exception(self, exception: UpstreamError, /) -> None:
+        """Tell it the error."""
+
+    def cancel(self) -> object:
+        """Have it wait no longer."""
+
+
+class _Caller(asyncio.Future[Served]):
+    """Who waits by itself."""
+
+    __slots__ = ("call", "due", "entry", "flight")
+
+    call: Call
+    due: float
+    entry: Entry | None
+    flight: _Flight
 
     @property
     def waits(self) -> bool:
@@ -126,15 +158,11 @@ class _Waiter(asyncio.Future[Served]):
         return not self.done()
 
     def expire(self) -> None:
-        """The caller's time is over; the flight goes on without it."""
-        flight = self.flight
-        if self.done():
-            return
-        if self.entry is not None:
-            self.set_result(flight.cache._serve_stale(self.entry))
-            return
-        attempts = getattr(flight.asked, "attempts", ())
-        self.set_exception(LifetimeOver("the lifetime is over", attempts))
+        """The caller's time is over."""
+        self.flight.cache.release(self)
+
+
+_Waiter = TypeVar("_Waiter", bound=Waiter)
 
 
 class _Flight:
@@ -159,7 +187,7 @@ class _Flight:
         self.question = question
         self.upstream = upstream
         self.started = started
-        self.waiters: list[_Waiter] = []
+        self.waiters: list[Waiter] = []
 
     def looked_up(self, record: Record | None) -> None:
         """The store has spoken."""
@@ -215,6 +243,7 @@ class Cache(Memory):
 
     # --- asking ----------------------------------------------------------------------
 
+    @overload
     def ask(
         self,
         question: Question,
@@ -222,7 +251,28 @@ class Cache(Memory):
         call: Call,
         started: float,
         now: float,
-    ) -> Served | asyncio.Future[Served]:
+    ) -> Served | asyncio.Future[Served]: ...
+
+    @overload
+    def ask(
+        self,
+        question: Question,
+        upstream: Upstream,
+        call: Call,
+        started: float,
+        now: float,
+        waiter: _Waiter,
+    ) -> Served | _Waiter: ...
+
+    def ask(
+        self,
+        question: Question,
+        upstream: Upstream,
+        call: Call,
+        started: float,
+        now: float,
+        waiter: Any = None,
+    ) -> Any:
         """Answer a question from memory, or have it resolved.
 
         Args:
@@ -231,9 +281,10 @@ class Cache(Memory):
             call: what the caller wants.
             started: loop time at which its whole call began.
             now: loop time.
+            waiter: who is told what is not there yet; None for a Future.
 
         Returns:
-            What is there already, or a Future of it; it raises an `UpstreamError`, a
+            What is there already, or the waiter; a Future raises an `UpstreamError`, a
             `QueryTimeout` once the lifetime is over.
 
         Raises:
@@ -265,7 +316,8 @@ class Cache(Memory):
                 if began:
                     self._launch(flight, look=True)
                 return self._serve_stale(entry)
-        waiter = _Waiter(loop=self._loop)
+        if waiter is None:
+            waiter = _Caller(loop=self._loop)
         waiter.flight = flight
         waiter.call = call
         waiter.due = due
@@ -352,9 +404,18 @@ class Cache(Memory):
         self.hits += 1
         return Served(entry, Source.CACHE)
 
-    def leave(self, waiter: asyncio.Future[Served]) -> None:
-        """Cancel what `ask` gave, and the flight too if nobody else waits for it."""
-        assert isinstance(waiter, _Waiter)
+    def release(self, waiter: Waiter) -> None:
+        """The time of a waiter is over; its flight goes on without it."""
+        if waiter.done():
+            return
+        if waiter.entry is not None:
+            waiter.set_result(self._serve_stale(waiter.entry))
+            return
+        attempts = getattr(waiter.flight.asked, "attempts", ())
+        waiter.set_exception(LifetimeOver("the lifetime is over", attempts))
+
+    def leave(self, waiter: Waiter) -> None:
+        """Cancel a waiter, and the flight too if nobody else waits for it."""
         flight = waiter.flight
         waiter.cancel()
         if self._flights.get(flight.key) is flight and all(
@@ -663,7 +724,7 @@ class Cache(Memory):
             held = None if at_once else self.held(question, now, waiter.call.stale)
             waiter.set_result(served if held is None else self._serve_stale(held))
 
-    def _finish(self, flight: _Flight) -> list[_Waiter]:
+    def _finish(self, flight: _Flight) -> list[Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
         if flight.looking:
             self._stop_looking(flight)

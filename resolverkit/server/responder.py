@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from resolverkit import errors
 from resolverkit.cache import Served
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from resolverkit.cache import Waiter
     from resolverkit.model import Ede
     from resolverkit.resolver import Resolver
     from resolverkit.server.counts import ServerStats
@@ -134,7 +135,7 @@ class Responder:
         if len(self._waiting) >= self._max_in_flight:
             oldest, _ = self._waiting.popitem(last=False)
             self.stats.dropped += 1
-            self.resolver._store.leave(oldest)
+            self.resolver._store.leave(cast("Waiter", oldest))
         self._waiting[future] = done
         self.stats.in_flight = len(self._waiting)
         future.add_done_callback(partial(self._landed, query, over, done))
