@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dns._asyncbackend import Backend
 
     from resolverkit.addrinfo import Found
+    from resolverkit.cache import _Waiter
     from resolverkit.config import Spec, Strategy
     from resolverkit.contents import Contents
     from resolverkit.hooks import Hook
@@ -64,8 +65,21 @@ def suspend_clock() -> Callable[[], float]:
     return time.monotonic
 
 
+class ClientCall(Call):
+    """What clients of the stub server want that ask at about the same time.
+
+    Attributes:
+        stack: who is asked.
+        started: loop time at which they began.
+    """
+
+    stack: Stack
+    started: float
+
+
 class _Call(Call):
     """What was asked for beside a name: one for all calls that ask for the same."""
+
 
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
@@ -372,47 +386,53 @@ class Resolver(dns.asyncresolver.Resolver):
             raise self._failure(question, error, call.lifetime) from error
         return await take_survey(question, group, until=started + call.lifetime)
 
+    def _client_call(self, lifetime: float) -> ClientCall:
+        """What clients of the stub server want that ask now: they may share it.
+
+        Args:
+            lifetime: seconds the whole may take.
+        """
+        call = ClientCall()
+        call.stack = stack = self._bind(None)
+        call.stale = self._stale
+        call.started = stack.time()
+        call.lifetime = lifetime
+        return call
+
     def _serve(
         self,
+        call: ClientCall,
         name: bytes,
-        rdtype: int,
-        *,
-        dnssec_ok: bool,
-        checking_disabled: bool,
-        lifetime: float,
+        mould: wire.Mould,
+        waiter: _Waiter,
         cached_only: bool = False,
-    ) -> Served | asyncio.Future[Served] | None:
+    ) -> Served | _Waiter | None:
         """What a client of the stub server gets, whose names are complete.
 
         A single label may still be a host of the local network, in which no public
         upstream has a part; whoever asks for its addresses asks for a host.
 
         Args:
+            call: made since the loop had its last turn.
             name: lower-cased wire name.
-            rdtype: the type; the class is IN.
-            dnssec_ok: the client sets DO.
-            checking_disabled: the client sets CD.
-            lifetime: seconds the whole may take.
+            mould: for questions of its type; the class is IN.
+            waiter: who is told what is not there yet, and is given then.
             cached_only: nobody is to be asked: None where nothing fresh is known.
 
         Raises:
             UpstreamError: as `Cache.ask`.
         """
-        stack = self._bind(None)
-        call = _Call()
-        call.stale = self._stale
-        call.lifetime = lifetime
-        view = stack.view(name, rdtype in _ADDRESSES)
-        question = wire.make_question(
-            name,
-            rdtype,
-            dnssec_ok=dnssec_ok,
-            checking_disabled=checking_disabled,
-            view=view.tag,
-        )
+        view = call.stack.view(name, mould.rdtype in _ADDRESSES)
+        question = mould.question(name, view.tag)
         if cached_only and not view.detail:
             return self._store.fresh(question)
-        return self._ask(question, view, call, stack, stack.loop.time())
+        group = view.group
+        if group is None:
+            if view.detail:
+                return self._local(question, view)
+            group = call.stack.group(view, ANY_WAY)
+        now = call.started
+        return self._store.ask(question, group, call, now, now, waiter)
 
     def _call(self, options: tuple[Any, ...]) -> _Call:
         """What a call asks for; kept, for most calls of a program ask for the same."""
@@ -470,11 +490,14 @@ class Resolver(dns.asyncresolver.Resolver):
         group = view.group if call.way is ANY_WAY else None
         if group is None:
             if view.detail:
-                reply = special.local_reply(question)
-                entry = Entry(question, reply, self._clock())
-                return Served(entry, Source.LOCAL, view.detail)
+                return self._local(question, view)
             group = stack.group(view, call.way)
         return self._store.ask(question, group, call, started, stack.time())
+
+    def _local(self, question: Question, view: View) -> Served:
+        """What is answered here."""
+        entry = Entry(question, special.local_reply(question), self._clock())
+        return Served(entry, Source.LOCAL, view.detail)
 
     def _names(
         self, qname: dns.name.Name | str, search: bool | None

@@ -141,6 +141,8 @@ class FastPath:
 
     def _as_spelled(self, asked: bytes, now: float) -> bytearray | None:
         """The same for a name that is not in lower case, which is given back as is."""
+        if asked == asked.lower():
+            return None
         end = 10
         size = len(asked)
         while end < size and asked[end]:

@@ -25,7 +25,8 @@ IDLE = 30.0
 
 FORMERR, NOTIMP, REFUSED, BADVERS = 1, 4, 5, 16
 _IN, _ANY_CLASS = 1, 255
-_OPT, _ANY = 41, 255
+ANY = 255
+_OPT = 41
 _META = range(128, 256)
 """Types that ask for no data (RFC 6895 section 3.1): zone transfers, TKEY, TSIG."""
 _KEEPALIVE, _PADDING, _EDE = 11, 12, 15
@@ -128,7 +129,7 @@ def _read(data: bytes) -> Query | bytes:
     questions, answers, authorities, additional = _counts(data, 4)
     if questions != 1 or answers or authorities:  # RFC 9619 section 4
         raise ValueError
-    end = _skip_name(data, 12)
+    end = skip_name(data, 12)
     rdtype, rdclass = _pair(data, end)
     query = Query(data, end + 4, data[12:end].lower(), rdtype, rdclass)
     pos = query.end
@@ -167,8 +168,13 @@ def _read(data: bytes) -> Query | bytes:
     return query._replace(plain=False) if additional > query.edns else query
 
 
-def _skip_name(data: bytes, pos: int) -> int:
-    """The end of the question's name, which has nothing before it to point to."""
+def skip_name(data: bytes, pos: int) -> int:
+    """The end of the question's name, which has nothing before it to point to.
+
+    Raises:
+        IndexError: the message ends before.
+        ValueError: that is no name.
+    """
     start = pos
     while length := data[pos]:
         if length > 63:
@@ -222,7 +228,7 @@ def _refuse(query: Query) -> bytes | None:
         return _refusal(
             query.data, FORMERR, query.data[12 : query.end], edns=query.edns
         )
-    transfers = query.rdtype in _META and query.rdtype != _ANY
+    transfers = query.rdtype in _META and query.rdtype != ANY
     if transfers or query.rdclass != _IN:  # CHAOS version.bind is nobody's business
         return refused(query)
     return None

@@ -1,33 +1,35 @@
 """From a client's message to the reply, by way of the Resolver.
 
-A query costs no task: what memory has is answered in the same call stack, and who has
-to wait hangs a callback on the Resolver's Future. How many may wait is bounded: when
-there are more, the oldest give way, for their clients are the first to give up.
+A query costs no task and no Future: what memory has is answered in the same call stack,
+and who has to wait stands on the flight itself and is told when it lands. How many may
+wait is bounded: when there are more, the oldest give way, for their clients are the
+first to give up.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias, cast
+import asyncio
+from typing import TYPE_CHECKING, TypeAlias
 
-from resolverkit import errors
+from resolverkit import errors, wire
 from resolverkit.cache import Served
 from resolverkit.errors import UpstreamError
 from resolverkit.model import AnswerPath, Kind, Outcome, Source
 from resolverkit.server import reply as replies
 from resolverkit.server.fastpath import FastPath
-from resolverkit.server.query import Query, not_recursive, read_query
+from resolverkit.server.forms import Forms
+from resolverkit.server.query import ANY, Query, not_recursive, read_query
 from resolverkit.server.stalepath import StalePath
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
-    from resolverkit.cache import Waiter
-    from resolverkit.model import Ede
-    from resolverkit.resolver import Resolver
+    from resolverkit.cache import Call, _Flight
+    from resolverkit.entry import Entry
+    from resolverkit.model import Ede, Reply
+    from resolverkit.resolver import ClientCall, Resolver
     from resolverkit.server.counts import ServerStats
+    from resolverkit.server.forms import Form
     from resolverkit.server.query import Over
 
 MAX_IN_FLIGHT = 4096
@@ -36,11 +38,98 @@ LIFETIME = 4.5
 """Seconds until a client is told SERVFAIL; dig and glibc give up after 5."""
 
 _STALE, _STALE_NXDOMAIN, _UNREACHABLE, _NETWORK, _OTHER = 3, 19, 22, 23, 0
-_ANY = 255
 _OLD = frozenset({Source.STALE, Source.HELD})
+_UPSTREAM = Source.UPSTREAM  # attributes of an enum are slow to look up on Python 3.11
 
 Done: TypeAlias = "Callable[[bytes | None], None]"
 """What is called with a reply, once: at once or later; None for silence."""
+
+
+class Asker:
+    """One query, from when it came to its reply; its own waiter on a flight.
+
+    Args:
+        responder: who answers.
+        data: the message.
+
+    Attributes:
+        over: how it came.
+        form: of a plain query that is like others before it.
+        end: where its question section ends.
+        ended: its reply was told.
+    """
+
+    __slots__ = (
+        "_asked", "call", "data", "due", "end", "ended", "entry", "flight", "form",
+        "responder", "waits",
+    )  # fmt: skip
+
+    over: Over
+    call: Call
+    due: float
+    entry: Entry | None
+    flight: _Flight
+    waits: bool
+
+    def __init__(self, responder: Responder, data: bytes) -> None:
+        self.responder = responder
+        self.data = data
+        self.form: Form | None = None
+        self.ended = False
+
+    def tell(self, reply: bytes | None) -> None:
+        """Give it the reply, or silence."""
+        raise NotImplementedError
+
+    @property
+    def query(self) -> Query:
+        """What it says."""
+        if self.form is not None:
+            return self.form.query(self.data, self.end)
+        return self._asked
+
+    def read(self, query: Query) -> None:
+        """Take in what it says."""
+        self._asked = query
+        self.end = query.end
+
+    # --- as a waiter of the cache's --------------------------------------------------
+
+    def done(self) -> bool:
+        """Whether it was told."""
+        return self.ended
+
+    def set_result(self, served: Served) -> None:
+        """Its flight has landed, or stale data is better than to wait."""
+        self.responder._landed(self, served)
+
+    def set_exception(self, error: UpstreamError) -> None:
+        """There is nothing to be served."""
+        self.responder._crashed(self, error)
+
+    def cancel(self) -> None:
+        """It has to give way, or the server closes."""
+        self.responder._abandon(self)
+
+    def expire(self) -> None:
+        """Its time is over."""
+        self.flight.cache.release(self)
+
+
+class _Message(Asker):
+    """A query whose reply is asked for with a callback."""
+
+    __slots__ = ("_done", "over")
+
+    def __init__(
+        self, responder: Responder, data: bytes, over: Over, done: Done
+    ) -> None:
+        super().__init__(responder, data)
+        self.over = over
+        self._done = done
+
+    def tell(self, reply: bytes | None) -> None:
+        self._done(reply)
 
 
 class Responder:
@@ -63,7 +152,8 @@ class Responder:
     ) -> None:
         self.stats = stats
         self._max_in_flight = max_in_flight
-        self._waiting: OrderedDict[asyncio.Future[Served], Done] = OrderedDict()
+        self._waiting: dict[Asker, None] = {}  # the oldest first
+        self._forms = Forms()
         self.use(resolver, explain=explain)
 
     def use(self, resolver: Resolver, *, explain: bool) -> None:
@@ -84,95 +174,135 @@ class Responder:
         """Queries that wait for upstreams now."""
         return len(self._waiting)
 
+    def call(self) -> ClientCall:
+        """What those want who ask now, before the loop has its next turn."""
+        resolver = self.resolver
+        return resolver._client_call(min(LIFETIME, resolver.lifetime))
+
     def ask(self, data: bytes, over: Over, done: Done) -> None:
         """Have `done` called with the reply to a message."""
-        known = self._stale[over.datagram].reply(data)
+        self.take(_Message(self, data, over, done), self.call())
+
+    def take(self, asker: Asker, call: ClientCall) -> None:
+        """Tell an asker its reply, now or later."""
+        data = asker.data
+        known = self._stale[asker.over.datagram].reply(data)
         if known is not None:
             self.stats.stale += 1
-            done(known)
+            asker.tell(known)
             return
-        query = read_query(data)
+        found = self._forms.find(data)
+        if found is None:
+            self._read(asker, call)
+            return
+        asker.form, asker.end = form, end = found
+        self._resolve(asker, call, data[12 : end - 4].lower(), form.mould)
+
+    def _read(self, asker: Asker, call: ClientCall) -> None:
+        """The same for a query that is like none before."""
+        query = read_query(asker.data)
         if isinstance(query, Query):
-            self._answer(query, over, done)
+            asker.read(query)
+            if query.rdtype == ANY:
+                self.stats.local += 1
+                asker.tell(replies.hinfo(query, asker.over))
+                return
+            self._forms.learn(query)
+            mould = wire.mould(query.rdtype, query.rdclass, query.do, query.cd)
+            self._resolve(asker, call, query.name, mould, cached_only=not query.rd)
             return
         if query is None:
             self.stats.ignored += 1
         else:
             self.stats.refused += 1
-        done(query)
+        asker.tell(query)
 
-    def _answer(self, query: Query, over: Over, done: Done) -> None:
-        if query.rdtype == _ANY:
-            self.stats.local += 1
-            done(replies.hinfo(query, over))
-            return
-        resolver = self.resolver
+    def _resolve(
+        self,
+        asker: Asker,
+        call: ClientCall,
+        name: bytes,
+        mould: wire.Mould,
+        *,
+        cached_only: bool = False,
+    ) -> None:
         try:
-            served = resolver._serve(
-                query.name,
-                query.rdtype,
-                dnssec_ok=query.do,
-                checking_disabled=query.cd,
-                lifetime=min(LIFETIME, resolver.lifetime),
-                cached_only=not query.rd,
-            )
+            served = self.resolver._serve(call, name, mould, asker, cached_only)
         except UpstreamError as error:
-            done(self._failed(query, over, error))
+            asker.tell(self._failed(asker, error))
             return
-        if isinstance(served, Served):
-            done(self._told(query, over, served))
-        elif served is None:
-            self.stats.refused += 1
-            done(not_recursive(query))
+        if served is asker:
+            if not asker.ended:
+                self._wait(asker)
+        elif isinstance(served, Served):
+            asker.tell(self._told(asker, served))
         else:
-            self._wait(query, over, served, done)
+            self.stats.refused += 1
+            asker.tell(not_recursive(asker.query))
 
     # --- those who wait --------------------------------------------------------------
 
-    def _wait(
-        self, query: Query, over: Over, future: asyncio.Future[Served], done: Done
-    ) -> None:
-        if len(self._waiting) >= self._max_in_flight:
-            oldest, _ = self._waiting.popitem(last=False)
+    def _wait(self, asker: Asker) -> None:
+        waiting = self._waiting
+        if len(waiting) >= self._max_in_flight:
             self.stats.dropped += 1
-            self.resolver._store.leave(cast("Waiter", oldest))
-        self._waiting[future] = done
-        self.stats.in_flight = len(self._waiting)
-        future.add_done_callback(partial(self._landed, query, over, done))
+            self.resolver._store.leave(next(iter(waiting)))
+        waiting[asker] = None
+        self.stats.in_flight = len(waiting)
 
-    def _landed(
-        self, query: Query, over: Over, done: Done, future: asyncio.Future[Served]
-    ) -> None:
-        self._waiting.pop(future, None)
-        self.stats.in_flight = len(self._waiting)
-        if future.cancelled():
+    def _landed(self, asker: Asker, served: Served) -> None:
+        self._end(asker)
+        try:
+            asker.tell(self._told(asker, served))
+        except Exception as error:  # noqa: BLE001 - others stand on the same flight
+            _report(error)
+
+    def _crashed(self, asker: Asker, error: UpstreamError) -> None:
+        self._end(asker)
+        try:
+            asker.tell(self._failed(asker, error))
+        except Exception as problem:  # noqa: BLE001 - as above
+            _report(problem)
+
+    def _abandon(self, asker: Asker) -> None:
+        self._end(asker)
+        reply, over = None, asker.over
+        if not over.datagram:
             busy = (_OTHER, "too many questions wait")
-            done(
-                None
-                if over.datagram
-                else replies.compose(query, over, replies.SERVFAIL, ede=[busy])
-            )
-            return
-        error = future.exception()
-        if error is None:
-            done(self._told(query, over, future.result()))
-        else:
-            done(self._failed(query, over, error))
+            reply = replies.compose(asker.query, over, replies.SERVFAIL, ede=[busy])
+        asker.tell(reply)
+
+    def _end(self, asker: Asker) -> None:
+        asker.ended = True
+        self._waiting.pop(asker, None)
+        self.stats.in_flight = len(self._waiting)
 
     def give_up(self) -> None:
         """End every query that waits, as when the server closes."""
-        while self._waiting:
-            future, _ = self._waiting.popitem()
-            future.cancel()
+        for asker in list(self._waiting):
+            asker.cancel()
 
     # --- what they are told ----------------------------------------------------------
 
-    def _told(self, query: Query, over: Over, served: Served) -> bytes:
+    def _told(self, asker: Asker, served: Served) -> bytes:
+        entry, source = served.entry, served.source
+        form = asker.form
+        if form is not None and source is _UPSTREAM and not self.explain:
+            message = entry.plain
+            if message is not None:
+                told = form.reply(asker.data, asker.end, message, entry.ttl)
+                if told is not None:
+                    self.stats.upstream += 1
+                    return told
+        return self._composed(asker.query, asker.over, served)
+
+    def _composed(self, query: Query, over: Over, served: Served) -> bytes:
+        """The same for any query, and whatever it is served."""
         entry, source = served.entry, served.source
         reply = entry.reply
         resolver = self.resolver
         self._count(source)
-        ede = self._notes(served)
+        ede = self._notes(reply, served)
         if source in _OLD:
             resolver._reporter.served(entry.question, served)
             ttl = resolver._stale.ttl
@@ -189,9 +319,8 @@ class Responder:
         name = str(source)
         setattr(self.stats, name, getattr(self.stats, name) + 1)
 
-    def _notes(self, served: Served) -> list[Ede]:
+    def _notes(self, reply: Reply, served: Served) -> list[Ede]:
         """The extended errors of an answer; with `explain` its path as well."""
-        reply = served.entry.reply
         path = str(self.resolver._path(served)) if self.explain else ""
         if served.source in _OLD:
             denied = reply.kind is Kind.NXDOMAIN
@@ -202,19 +331,25 @@ class Responder:
             notes.append((_OTHER, path))
         return notes
 
-    def _failed(self, query: Query, over: Over, error: BaseException) -> bytes:
+    def _failed(self, asker: Asker, error: UpstreamError) -> bytes:
         self.stats.failed += 1
-        attempts = getattr(error, "attempts", ())
+        attempts = error.attempts
         network = bool(attempts) and all(
             attempt.outcome is Outcome.NETWORK for attempt in attempts
         )
         if not attempts:
             network = isinstance(error, errors.NetworkError)
-        text = "" if attempts or not isinstance(error, UpstreamError) else str(error)
+        text = "" if attempts else str(error)
         if self.explain:
             path = AnswerPath(Source.UPSTREAM, None, attempts, detail=str(error))
             text = str(path)
         ede = [(_NETWORK if network else _UNREACHABLE, text)]
         for attempt in attempts:
             ede += [told for told in replies.passed_on(attempt) if told not in ede]
-        return replies.compose(query, over, replies.SERVFAIL, ede=ede[:4])
+        return replies.compose(asker.query, asker.over, replies.SERVFAIL, ede=ede[:4])
+
+
+def _report(error: Exception) -> None:
+    """Tell the loop, as it is told of what a callback raises."""
+    told = {"message": "a reply could not be made or sent", "exception": error}
+    asyncio.get_running_loop().call_exception_handler(told)

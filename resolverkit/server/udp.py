@@ -11,7 +11,6 @@ import ipaddress
 import socket
 import time
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from resolverkit.server import batch
@@ -19,6 +18,7 @@ from resolverkit.server.access import Ruling
 from resolverkit.server.batch import SLOT, SLOTS, Batch
 from resolverkit.server.everywhere import Everywhere
 from resolverkit.server.query import Over
+from resolverkit.server.responder import Asker
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -44,6 +44,26 @@ RECEIVE_BUFFER = 4 << 20
 """Octets that the system is asked to buffer; it gives what it allows."""
 
 _UDP = Over.UDP  # members of enums are slow to look up on Python 3.11
+
+
+class _Datagram(Asker):
+    """A query that came in one."""
+
+    __slots__ = ("_client", "_listener")
+
+    over = _UDP
+
+    def __init__(self, listener: UdpListener, data: bytes, client: Any) -> None:
+        # As super().__init__, without the call.
+        self.responder = listener._responder
+        self.data = data
+        self.form = None
+        self.ended = False
+        self._listener = listener
+        self._client = client
+
+    def tell(self, reply: bytes | None) -> None:
+        self._listener._send(self._client, reply)
 
 
 class UdpListener:
@@ -75,7 +95,7 @@ class UdpListener:
         if ipaddress.ip_address(sock.getsockname()[0]).is_unspecified:
             self._face = self._own = Everywhere(sock)
         self._lone = 0  # such wake-ups to come
-        self._queue: deque[tuple[bytes, Any]] = deque(maxlen=QUEUE)
+        self._queue: deque[tuple[bytes, Any]] = deque()
         self._working: asyncio.Handle | None = None
         self._transport: asyncio.DatagramTransport | None = None
         sock.setblocking(False)
@@ -141,7 +161,7 @@ class UdpListener:
             asked = data[2:]
             rest = at_hand(asked) or rest_of(asked, now)
             if rest is None:
-                self._put_off(data, client)
+                queue.append((data, client))
                 continue
             served += 1
             try:
@@ -154,9 +174,14 @@ class UdpListener:
         if most > 1 >= count:
             self._lone = LONE
         self._stats.udp += count
-        fast.served(served)
-        if queue and self._working is None:
-            self._work()
+        if served:
+            fast.served(served)
+        if queue:
+            while len(queue) > QUEUE:
+                queue.popleft()
+                self._stats.dropped += 1
+            if self._working is None:
+                self._work()
 
     def _drain_many(self, batch: Batch, fast: FastPath, now: float) -> int:
         """The same with fewer calls, for replies are sent together; how many came."""
@@ -176,19 +201,10 @@ class UdpListener:
             if None in replies:
                 for i, reply in enumerate(replies):
                     if reply is None:
-                        self._put_off(batch.query(i), batch.client(i))
+                        self._queue.append((batch.query(i), batch.client(i)))
             if len(queries) < SLOTS:
                 break
         return count
-
-    def _put_off(self, data: bytes, client: Any) -> None:
-        """Queue what takes longer."""
-        if client in self._own:
-            self._stats.ignored += 1
-            return
-        if len(self._queue) == QUEUE:
-            self._stats.dropped += 1
-        self._queue.append((data, client))
 
     def take(self, data: bytes, client: Any) -> None:
         """One datagram, where a transport reads the socket."""
@@ -204,7 +220,8 @@ class UdpListener:
             if reply is not None:
                 self._send(client, reply)
             else:
-                self._responder.ask(data, Over.UDP, partial(self._send, client))
+                asker = _Datagram(self, data, client)
+                self._responder.take(asker, self._responder.call())
 
     def _admit(self, data: bytes, client: Any, now: float) -> bool:
         assert self.access is not None
@@ -222,11 +239,15 @@ class UdpListener:
     def _work(self) -> None:
         """Answer from the queue until it is empty, or others should have their turn."""
         self._working = None
-        queue, ask = self._queue, self._responder.ask
+        queue, own, take = self._queue, self._own, self._responder.take
+        call = self._responder.call()
         until = time.perf_counter() + PORTION
         while queue:
             data, client = queue.popleft()
-            ask(data, Over.UDP, partial(self._send, client))
+            if client in own:
+                self._stats.ignored += 1
+                continue
+            take(_Datagram(self, data, client), call)
             if time.perf_counter() > until:
                 break
         if queue:
