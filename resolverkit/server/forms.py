@@ -109,31 +109,33 @@ class Form:
         return reply if len(reply) <= self._limit else None
 
 
-class Forms:
-    """The forms of the queries that came lately."""
+def find(forms: dict[bytes, Form], data: bytes) -> tuple[Form, int] | None:
+    """The form of a message, if it is known, and where its question section ends.
 
-    def __init__(self) -> None:
-        self._table: dict[bytes, Form] = {}
+    Args:
+        forms: by what is not name or id.
+        data: the message.
+    """
+    try:
+        end = skip_name(data, 12)
+    except (IndexError, ValueError):
+        return None
+    form = forms.get(data[2:12] + data[end:])
+    return None if form is None else (form, end + 4)
 
-    def __len__(self) -> int:
-        return len(self._table)
 
-    def find(self, data: bytes) -> tuple[Form, int] | None:
-        """The form of a message, if it is known, and where its question ends."""
-        try:
-            end = skip_name(data, 12)
-        except (IndexError, ValueError):
-            return None
-        form = self._table.get(data[2:12] + data[end:])
-        return None if form is None else (form, end + 4)
+def learn(forms: dict[bytes, Form], query: Query) -> None:
+    """Remember the form of a query that was read, if others may have the same.
 
-    def learn(self, query: Query) -> None:
-        """Remember the form of a query that was read, if others may have the same."""
-        tail = query.data[query.end :]
-        if not query.plain or not query.rd or query.rdtype == ANY:
-            return
-        if query.edns and (len(tail) != _OPT_SIZE or tail[0]):
-            return  # the root by a pointer, which depends on the name
-        if len(self._table) >= MAX_FORMS:
-            self._table.clear()
-        self._table[query.data[2:12] + query.data[query.end - 4 :]] = Form(query)
+    Args:
+        forms: by what is not name or id.
+        query: what was read.
+    """
+    tail = query.data[query.end :]
+    if not query.plain or not query.rd or query.rdtype == ANY:
+        return
+    if query.edns and (len(tail) != _OPT_SIZE or tail[0]):
+        return  # the root by a pointer, which depends on the name
+    if len(forms) >= MAX_FORMS:
+        forms.clear()
+    forms[query.data[2:12] + query.data[query.end - 4 :]] = Form(query)

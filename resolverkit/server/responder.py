@@ -16,20 +16,18 @@ from resolverkit.cache import Served
 from resolverkit.errors import UpstreamError
 from resolverkit.model import AnswerPath, Kind, Outcome, Source
 from resolverkit.server import reply as replies
+from resolverkit.server.asker import Asker
 from resolverkit.server.fastpath import FastPath
-from resolverkit.server.forms import Forms
+from resolverkit.server.forms import Form, find, learn
 from resolverkit.server.query import ANY, Query, not_recursive, read_query
 from resolverkit.server.stalepath import StalePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from resolverkit.cache import Call, _Flight
-    from resolverkit.entry import Entry
     from resolverkit.model import Ede, Reply
     from resolverkit.resolver import ClientCall, Resolver
     from resolverkit.server.counts import ServerStats
-    from resolverkit.server.forms import Form
     from resolverkit.server.query import Over
 
 MAX_IN_FLIGHT = 4096
@@ -43,77 +41,6 @@ _UPSTREAM = Source.UPSTREAM  # attributes of an enum are slow to look up on Pyth
 
 Done: TypeAlias = "Callable[[bytes | None], None]"
 """What is called with a reply, once: at once or later; None for silence."""
-
-
-class Asker:
-    """One query, from when it came to its reply; its own waiter on a flight.
-
-    Args:
-        responder: who answers.
-        data: the message.
-
-    Attributes:
-        over: how it came.
-        form: of a plain query that is like others before it.
-        end: where its question section ends.
-        ended: its reply was told.
-    """
-
-    __slots__ = (
-        "_asked", "call", "data", "due", "end", "ended", "entry", "flight", "form",
-        "responder", "waits",
-    )  # fmt: skip
-
-    over: Over
-    call: Call
-    due: float
-    entry: Entry | None
-    flight: _Flight
-    waits: bool
-
-    def __init__(self, responder: Responder, data: bytes) -> None:
-        self.responder = responder
-        self.data = data
-        self.form: Form | None = None
-        self.ended = False
-
-    def tell(self, reply: bytes | None) -> None:
-        """Give it the reply, or silence."""
-        raise NotImplementedError
-
-    @property
-    def query(self) -> Query:
-        """What it says."""
-        if self.form is not None:
-            return self.form.query(self.data, self.end)
-        return self._asked
-
-    def read(self, query: Query) -> None:
-        """Take in what it says."""
-        self._asked = query
-        self.end = query.end
-
-    # --- as a waiter of the cache's --------------------------------------------------
-
-    def done(self) -> bool:
-        """Whether it was told."""
-        return self.ended
-
-    def set_result(self, served: Served) -> None:
-        """Its flight has landed, or stale data is better than to wait."""
-        self.responder._landed(self, served)
-
-    def set_exception(self, error: UpstreamError) -> None:
-        """There is nothing to be served."""
-        self.responder._crashed(self, error)
-
-    def cancel(self) -> None:
-        """It has to give way, or the server closes."""
-        self.responder._abandon(self)
-
-    def expire(self) -> None:
-        """Its time is over."""
-        self.flight.cache.release(self)
 
 
 class _Message(Asker):
@@ -153,7 +80,7 @@ class Responder:
         self.stats = stats
         self._max_in_flight = max_in_flight
         self._waiting: dict[Asker, None] = {}  # the oldest first
-        self._forms = Forms()
+        self._forms: dict[bytes, Form] = {}
         self.use(resolver, explain=explain)
 
     def use(self, resolver: Resolver, *, explain: bool) -> None:
@@ -191,12 +118,12 @@ class Responder:
             self.stats.stale += 1
             asker.tell(known)
             return
-        found = self._forms.find(data)
+        found = find(self._forms, data)
         if found is None:
             self._read(asker, call)
             return
         asker.form, asker.end = form, end = found
-        self._resolve(asker, call, data[12 : end - 4].lower(), form.mould)
+        self._resolve(asker, call, data[12 : end - 4].lower(), form.mould, False)
 
     def _read(self, asker: Asker, call: ClientCall) -> None:
         """The same for a query that is like none before."""
@@ -207,9 +134,9 @@ class Responder:
                 self.stats.local += 1
                 asker.tell(replies.hinfo(query, asker.over))
                 return
-            self._forms.learn(query)
+            learn(self._forms, query)
             mould = wire.mould(query.rdtype, query.rdclass, query.do, query.cd)
-            self._resolve(asker, call, query.name, mould, cached_only=not query.rd)
+            self._resolve(asker, call, query.name, mould, not query.rd)
             return
         if query is None:
             self.stats.ignored += 1
@@ -223,8 +150,7 @@ class Responder:
         call: ClientCall,
         name: bytes,
         mould: wire.Mould,
-        *,
-        cached_only: bool = False,
+        cached_only: bool,
     ) -> None:
         try:
             served = self.resolver._serve(call, name, mould, asker, cached_only)
@@ -250,30 +176,32 @@ class Responder:
         waiting[asker] = None
         self.stats.in_flight = len(waiting)
 
-    def _landed(self, asker: Asker, served: Served) -> None:
-        self._end(asker)
+    def landed(self, asker: Asker, served: Served) -> None:
+        """Tell one who waited what it is served."""
+        self._forget(asker)
         try:
             asker.tell(self._told(asker, served))
         except Exception as error:  # noqa: BLE001 - others stand on the same flight
             _report(error)
 
-    def _crashed(self, asker: Asker, error: UpstreamError) -> None:
-        self._end(asker)
+    def crashed(self, asker: Asker, error: UpstreamError) -> None:
+        """Tell one who waited that there is nothing."""
+        self._forget(asker)
         try:
             asker.tell(self._failed(asker, error))
         except Exception as problem:  # noqa: BLE001 - as above
             _report(problem)
 
-    def _abandon(self, asker: Asker) -> None:
-        self._end(asker)
+    def abandoned(self, asker: Asker) -> None:
+        """Tell one who waited that it has to give way: over UDP by silence."""
+        self._forget(asker)
         reply, over = None, asker.over
         if not over.datagram:
             busy = (_OTHER, "too many questions wait")
             reply = replies.compose(asker.query, over, replies.SERVFAIL, ede=[busy])
         asker.tell(reply)
 
-    def _end(self, asker: Asker) -> None:
-        asker.ended = True
+    def _forget(self, asker: Asker) -> None:
         self._waiting.pop(asker, None)
         self.stats.in_flight = len(self._waiting)
 

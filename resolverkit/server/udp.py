@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from resolverkit.server import batch
 from resolverkit.server.access import Ruling
+from resolverkit.server.asker import Asker
 from resolverkit.server.batch import SLOT, SLOTS, Batch
 from resolverkit.server.everywhere import Everywhere
 from resolverkit.server.query import Over
-from resolverkit.server.responder import Asker
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
 
     from resolverkit.server.access import Access
     from resolverkit.server.fastpath import FastPath
@@ -63,7 +63,8 @@ class _Datagram(Asker):
         self._client = client
 
     def tell(self, reply: bytes | None) -> None:
-        self._listener._send(self._client, reply)
+        if reply is not None:
+            self._listener.send(reply, self._client)
 
 
 class UdpListener:
@@ -94,6 +95,7 @@ class UdpListener:
         self._face: socket.socket | Everywhere = sock
         if ipaddress.ip_address(sock.getsockname()[0]).is_unspecified:
             self._face = self._own = Everywhere(sock)
+        self._sendto: Callable[[bytes, Any], object] = self._face.sendto
         self._lone = 0  # such wake-ups to come
         self._queue: deque[tuple[bytes, Any]] = deque()
         self._working: asyncio.Handle | None = None
@@ -114,6 +116,7 @@ class UdpListener:
             self._transport, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), sock=sock
             )
+            self._sendto = self._transport.sendto
 
     def close(self) -> None:
         """Stop reading and let go of the socket; what waits is forgotten."""
@@ -218,7 +221,7 @@ class UdpListener:
             fast.check(now)
             reply = fast.reply(data, now)
             if reply is not None:
-                self._send(client, reply)
+                self.send(reply, client)
             else:
                 asker = _Datagram(self, data, client)
                 self._responder.take(asker, self._responder.call())
@@ -233,7 +236,7 @@ class UdpListener:
             return False
         self._stats.limited += 1
         if ruling is Ruling.TRUNCATE and len(data) >= 12 and not data[2] & 0x80:
-            self._send(client, truncated(data))
+            self.send(truncated(data), client)
         return False
 
     def _work(self) -> None:
@@ -253,14 +256,10 @@ class UdpListener:
         if queue:
             self._working = self._loop.call_soon(self._work)
 
-    def _send(self, client: Any, reply: bytes | None) -> None:
-        if reply is None:
-            return
+    def send(self, reply: bytes, client: Any) -> None:
+        """Send a reply; what the system does not take is counted."""
         try:
-            if self._transport is not None:
-                self._transport.sendto(reply, client)
-            else:
-                self._face.sendto(reply, client)
+            self._sendto(reply, client)
         except OSError:  # no room, closed by now, or an address that nothing can reach
             self._stats.unsent += 1
 

@@ -20,7 +20,7 @@ from resolverkit.errors import BadReply
 from resolverkit.model import Attempt, Endpoint, Outcome
 from resolverkit.server import forms as module
 from resolverkit.server import reply as replies
-from resolverkit.server.forms import Forms
+from resolverkit.server.forms import find, learn
 from resolverkit.server.query import Over, Query, read_query
 from resolverkit.testing import Step, answer, run
 from resolverkit.wire import read_reply
@@ -62,11 +62,11 @@ QUERY = st.builds(
 @pytest.fixture(scope="module")
 def learnt():
     """Whatever there is to learn of queries for one name."""
-    forms = Forms()
+    forms = {}
     for rdtype, flags, tail in itertools.product(TYPES, FLAGS, TAILS):
         read = read_query(raw(NAMES[0], rdtype, 1, flags, tail))
         if isinstance(read, Query):
-            forms.learn(read)
+            learn(forms, read)
     return forms
 
 
@@ -80,7 +80,7 @@ def learnt():
     ),
 )
 def test_a_form_says_what_reading_says(learnt, data):
-    found = learnt.find(data)
+    found = find(learnt, data)
     if found is not None:
         form, end = found
         read = read_query(data)
@@ -90,9 +90,9 @@ def test_a_form_says_what_reading_says(learnt, data):
 
 def test_the_next_of_a_form_is_known():
     """Else the test before would prove nothing."""
-    forms = Forms()
-    forms.learn(read_query(query("a.example").to_wire()))
-    assert forms.find(query("B.other.example").to_wire())
+    forms = {}
+    learn(forms, read_query(query("a.example").to_wire()))
+    assert find(forms, query("B.other.example").to_wire())
     for other in (
         query("b.example", "AAAA"),
         query("b.example", payload=512),
@@ -100,7 +100,7 @@ def test_the_next_of_a_form_is_known():
         query("b.example", flags="RD CD"),
         query("b.example", want_dnssec=True),
     ):
-        assert forms.find(other.to_wire()) is None
+        assert find(forms, other.to_wire()) is None
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_the_next_of_a_form_is_known():
 def test_what_is_read_in_full_each_time(one):
     read = read_query(one)
     assert isinstance(read, Query)
-    forms = Forms()
-    forms.learn(read)
-    assert forms.find(one) is None
+    forms = {}
+    learn(forms, read)
+    assert find(forms, one) is None
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,14 @@ def test_what_is_read_in_full_each_time(one):
 def test_what_is_no_name_has_no_form(learnt, name):
     one = raw(name, 1, 1, 0x0100, b"")
     assert isinstance(read_query(one), bytes)
-    assert learnt.find(one) is None
+    assert find(learnt, one) is None
 
 
 def test_forms_are_bounded(monkeypatch):
     monkeypatch.setattr(module, "MAX_FORMS", 10)
-    forms = Forms()
+    forms = {}
     for size in range(512, 550):
-        forms.learn(read_query(query(payload=size).to_wire()))
+        learn(forms, read_query(query(payload=size).to_wire()))
         assert 1 <= len(forms) <= 10
 
 
@@ -193,9 +193,9 @@ PLAIN = st.builds(
 )
 def test_a_reply_is_what_it_would_be_in_full(data, ttls, flags, edns, age):
     read = read_query(data)
-    forms = Forms()
-    forms.learn(read)
-    form, end = forms.find(data)
+    forms = {}
+    learn(forms, read)
+    form, end = find(forms, data)
     asked = form.mould.question(read.name, b"")
     entry = entry_of(asked, message(asked, ttls, flags, edns), age)
     assume(entry is not None and entry.plain is not None)
@@ -220,7 +220,7 @@ def test_the_reply_to_a_miss_is_the_same_by_both_ways(shape, over, count):
             one = query(WWW.upper(), ident=7, **shape).to_wire()
             full = await asked.wire(one, over)
             await asked.resolver.store.flush()
-            assert asked.responder._forms.find(one)
+            assert find(asked.responder._forms, one)
             assert await asked.wire(one, over) == full
             assert asked.stats.upstream == 2
 
