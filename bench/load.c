@@ -1,14 +1,16 @@
 /* A load of DNS queries over UDP, from one thread that is not what saturates.
  *
- * load PORT SECONDS RATE WINDOW SOCKETS FIRST NAMES PATIENCE
+ * load PORT SECONDS RATE WINDOW SOCKETS FIRST NAMES PATIENCE UPSTREAM
  *
  * Asks 127.0.0.1 for the A records of n<i>.load.example, with i in seven digits from
  * FIRST on, NAMES of them in turn. With RATE 0 there are always WINDOW queries under way:
  * what comes then is what the server can. Otherwise RATE queries are sent a second,
  * whether or not replies come. Datagrams are sent and received many at a time, by sockets
  * that are polled and never slept on, so that to wake this program costs the server
- * nothing. When nothing has come for PATIENCE seconds, what is under way is lost. What
- * it prints is JSON. "idle" is the share of the time in which nothing had
+ * nothing. When nothing has come for PATIENCE seconds, what is under way is lost. With a
+ * descriptor UPSTREAM >= 0 it is the server's upstream as well, and answers what comes
+ * to that socket in the same way: no other process is to be woken, or to be waited for.
+ * What it prints is JSON. "idle" is the share of the time in which nothing had
  * come: if that is next to 0, the load was the limit and not the server.
  */
 #define _GNU_SOURCE
@@ -152,6 +154,48 @@ static int listen_to(struct sender *s)
     return count;
 }
 
+/* The address of whatever is asked for at the upstream's socket, with an OPT if asked. */
+static void be_upstream(int fd)
+{
+    static const uint8_t record[16] = {0xc0, 12, 0, 1, 0, 1, 0, 0, 14, 16, 0, 4, 192, 0, 2, 1};
+    static const uint8_t opt[11] = {0, 0, 41, 4, 208};
+    static uint8_t data[BATCH][REPLY];
+    static struct sockaddr_in clients[BATCH];
+    static struct iovec vectors[BATCH];
+    static struct mmsghdr messages[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        vectors[i] = (struct iovec){data[i], REPLY - sizeof record - sizeof opt};
+        messages[i].msg_hdr = (struct msghdr){.msg_name = &clients[i],
+                                              .msg_namelen = sizeof clients[i],
+                                              .msg_iov = &vectors[i],
+                                              .msg_iovlen = 1};
+    }
+    int count = recvmmsg(fd, messages, BATCH, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++) {
+        uint8_t *message = data[i];
+        size_t end = 12, size = messages[i].msg_len;
+        while (end < size && message[end])
+            end += 1u + message[end];
+        end += 5;
+        if (end > size)
+            die("what the server asks");
+        int edns = message[11];
+        message[2] = 0x81;
+        message[3] = 0x80;
+        memcpy(message + 4, "\0\1\0\1\0\0\0", 7);
+        memcpy(message + end, record, sizeof record);
+        end += sizeof record;
+        if (edns) {
+            memcpy(message + end, opt, sizeof opt);
+            end += sizeof opt;
+        }
+        vectors[i].iov_len = end;
+    }
+    for (int done = 0, more; done < count; done += more)
+        if ((more = sendmmsg(fd, messages + done, (unsigned)(count - done), 0)) < 1)
+            die("sendmmsg");
+}
+
 static void give_up(struct sender *senders, int sockets)
 {
     for (int i = 0; i < sockets; i++)
@@ -190,14 +234,15 @@ static struct sender *open_sockets(int port, int sockets)
 
 int main(int argc, char **argv)
 {
-    if (argc != 9) {
-        fputs("load PORT SECONDS RATE WINDOW SOCKETS FIRST NAMES PATIENCE\n", stderr);
+    if (argc != 10) {
+        fputs("load PORT SECONDS RATE WINDOW SOCKETS FIRST NAMES PATIENCE UPSTREAM\n",
+              stderr);
         return 2;
     }
     double seconds = atof(argv[2]), rate = atof(argv[3]);
     uint64_t window = strtoull(argv[4], NULL, 10);
     uint64_t patience = (uint64_t)(atof(argv[8]) * 1e9);
-    int sockets = atoi(argv[5]);
+    int sockets = atoi(argv[5]), upstream = atoi(argv[9]);
     struct sender *senders = open_sockets(atoi(argv[1]), sockets);
     first = atol(argv[6]);
     names = atol(argv[7]);
@@ -226,6 +271,8 @@ int main(int argc, char **argv)
     uint64_t at = start, heard = start, idle = 0, waited = 0;
     while (at < end || (under_way && at - heard < patience)) {
         int came = 0;
+        if (upstream >= 0)
+            be_upstream(upstream);
         for (int i = 0; i < sockets; i++) {
             came += listen_to(&senders[i]);
             uint64_t due = under_way < window ? window - under_way : 0;

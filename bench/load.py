@@ -87,19 +87,23 @@ def load(
     names: int = NAMES,
     patience: float = 0.5,
     ahead: bool = True,
+    upstream: int = -1,
 ) -> Load:
     """Ask a server; `load.c` says what the parameters mean.
 
     With `ahead`, load and server run before whatever else this machine has to do, where
     the system allows; who else is needed on the load's core would never have its turn.
     """
-    numbers = (server.port, seconds, rate, window, sockets, first, names, patience)
+    numbers = (
+        server.port, seconds, rate, window, sockets, first, names, patience, upstream,
+    )  # fmt: skip
     with server.ahead() if ahead else nullcontext():
         before = server.cpu()
         done = subprocess.run(
             [program(), *map(str, numbers)],
             check=True, stdout=subprocess.PIPE, timeout=seconds + patience + 10,
             preexec_fn=ahead_on_the_last_core if ahead else on_the_last_core,
+            pass_fds=[upstream] if upstream >= 0 else [],
         )  # fmt: skip
         cpu = server.cpu() - before
     return Load(cpu=cpu, **json.loads(done.stdout))

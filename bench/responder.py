@@ -1,7 +1,8 @@
 """A fast authority for benchmarks: answers any question with one A record.
 
 Run as ``python responder.py ADDRESS…``; prints the port that it has at every address,
-and stops when its standard input closes.
+and stops when its standard input closes. In place of an address it takes the descriptor
+of a bound socket.
 """
 
 import os
@@ -39,9 +40,12 @@ def main() -> None:
     servers: list[socket.socket] = []
     port = 0
     for address in sys.argv[1:] or ["127.0.0.1"]:
-        server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        server.bind((address, port))
+        if address.isdigit():
+            server = socket.socket(fileno=int(address))
+        else:
+            server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            server.bind((address, port))
         server.setblocking(False)
         port = server.getsockname()[1]
         servers.append(server)

@@ -50,11 +50,11 @@ def run(minutes: float = MINUTES) -> dict[str, Any]:
     print(f"{NAME}, {minutes:g} minutes")
     with ExitStack() as stack:
         upstreams = [stack.enter_context(upstream(TTL)) for _ in range(2)]
-        ports = [port for port, _ in upstreams]
+        ports = [each.port for each in upstreams]
         servers = stack.enter_context(running([SOAKED], ports))
         server = servers[SOAKED]
         warm(server)
-        stack.enter_context(flapping([pid for _, pid in upstreams]))
+        stack.enter_context(flapping([each.pid for each in upstreams]))
         found = soak(server, minutes)
         log = server.end()
     found["complaints"] = len(_COMPLAINTS.findall(log))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -58,7 +60,7 @@ class StubScenario:
 
     name: str
     servers: list[str]
-    measure: Callable[[Server], Row]
+    measure: Callable[[Server, Upstream], Row]
     peer: str = PEER
 
     def run(self, rounds: int) -> dict[str, Any]:
@@ -68,12 +70,12 @@ class StubScenario:
             print("  left out: servers and the load need a core each")
             return {}
         rows: dict[str, list[Row]] = {}
-        with upstream() as (port, _), running(self.servers, [port]) as servers:
+        with upstream() as behind, running(self.servers, [behind.port]) as servers:
             for server in servers.values():
                 warm(server)
             for turn in range(-1, rounds):  # the first is not counted
                 for name, server in servers.items():
-                    row = self.measure(server)
+                    row = self.measure(server, behind)
                     if turn >= 0:
                         rows.setdefault(name, []).append(row)
         return table(rows, self.peer)
@@ -88,7 +90,7 @@ def warm(server: Server) -> None:
     raise SystemExit(f"{server.name} did not answer {found.lost} of {NAMES} queries")
 
 
-def hits(server: Server) -> Row:
+def hits(server: Server, _: Upstream) -> Row:
     """As many cached answers as it gives, and how long some of them take."""
     most = load(server, BURST)
     time.sleep(BURST)
@@ -107,7 +109,7 @@ def hits(server: Server) -> Row:
     }
 
 
-def hits_of_many(server: Server) -> Row:
+def hits_of_many(server: Server, _: Upstream) -> Row:
     """Cached answers for several clients; one worker shares the core of the load."""
     most = load(server, BURST, sockets=SOCKETS, ahead=False)
     time.sleep(BURST)
@@ -119,12 +121,15 @@ def hits_of_many(server: Server) -> Row:
     }
 
 
-def misses(server: Server) -> Row:
-    """Names that nobody has asked for; the load shares its core with the upstream."""
+def misses(server: Server, behind: Upstream) -> Row:
+    """Names that nobody has asked for; the load is the upstream as well."""
     first = next(_fresh)
-    found = load(
-        server, 4 * BURST, window=50, first=first, names=1_000_000, ahead=False
-    )
+    with behind.replaced() as descriptor:
+        found = load(
+            server, 2 * BURST, window=50, first=first, names=1_000_000,
+            upstream=descriptor,
+        )  # fmt: skip
+    time.sleep(2 * BURST)
     return {
         "queries/s": found.rate,
         "CPU µs": found.cost,
@@ -178,22 +183,58 @@ def number(value: float | None, digits: int) -> str:
     return f"{value:,.{digits if value >= 20 or digits else 1}f}"
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """The responder, on the core of the load.
+
+    Attributes:
+        sock: where it is asked.
+        pid: of its process.
+    """
+
+    sock: socket.socket
+    pid: int
+
+    @property
+    def port(self) -> int:
+        """Its port."""
+        port: int = self.sock.getsockname()[1]
+        return port
+
+    @contextmanager
+    def replaced(self) -> Iterator[int]:
+        """Stop it, for one who answers in its place; gives the descriptor.
+
+        Where it shares a core with a load that never sleeps, it is what is measured.
+        """
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield self.sock.fileno()
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
+
+
 @contextmanager
-def upstream(ttl: int = 3600) -> Iterator[tuple[int, int]]:
-    """The responder on the core of the load; gives its port, and its process."""
+def upstream(ttl: int = 3600) -> Iterator[Upstream]:
+    """The responder, while it runs."""
     path = Path(__file__).with_name("responder.py")
-    process = subprocess.Popen(
-        [sys.executable, path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"TTL": str(ttl)},
-        preexec_fn=on_the_last_core,  # noqa: PLW1509 - no threads here
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield int(process.stdout.readline()), process.pid
-    finally:
-        process.stdin.close()
-        process.wait(10)
-        process.stdout.close()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        sock.bind(("127.0.0.1", 0))
+        process = subprocess.Popen(
+            [sys.executable, path, str(sock.fileno())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"TTL": str(ttl)},
+            pass_fds=[sock.fileno()],
+            preexec_fn=on_the_last_core,  # noqa: PLW1509 - no threads here
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdout.readline()
+            yield Upstream(sock, process.pid)
+        finally:
+            process.stdin.close()
+            process.wait(10)
+            process.stdout.close()
