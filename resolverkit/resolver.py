@@ -386,17 +386,19 @@ class Resolver(dns.asyncresolver.Resolver):
             raise self._failure(question, error, call.lifetime) from error
         return await take_survey(question, group, until=started + call.lifetime)
 
-    def _client_call(self, lifetime: float) -> ClientCall:
-        """What clients of the stub server want that ask now: they may share it.
+    def _client_call(self, patience: float) -> ClientCall:
+        """What clients of the stub server want that ask now.
+
+        They share it, until the loop has its next turn.
 
         Args:
-            lifetime: seconds the whole may take.
+            patience: seconds that the whole may take, if the lifetime is longer.
         """
         call = ClientCall()
         call.stack = stack = self._bind(None)
         call.stale = self._stale
         call.started = stack.time()
-        call.lifetime = lifetime
+        call.lifetime = min(patience, self.lifetime)
         return call
 
     def _serve(

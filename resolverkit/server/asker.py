@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Asker:
 
     __slots__ = (
         "_asked", "call", "data", "due", "end", "ended", "entry", "flight", "form",
-        "responder", "waits",
+        "responder",
     )  # fmt: skip
 
     over: Over
@@ -37,7 +38,6 @@ class Asker:
     due: float
     entry: Entry | None
     flight: _Flight
-    waits: bool
 
     def __init__(self, responder: Responder, data: bytes) -> None:
         self.responder = responder
@@ -63,25 +63,46 @@ class Asker:
 
     # --- as a waiter of the cache's --------------------------------------------------
 
+    @property
+    def waits(self) -> bool:
+        """Whether it was not told yet."""
+        return not self.ended
+
     def done(self) -> bool:
         """Whether it was told."""
         return self.ended
 
     def set_result(self, served: Served) -> None:
         """Its flight has landed, or stale data is better than to wait."""
+        responder = self.responder
         self.ended = True
-        self.responder.landed(self, served)
+        responder.forget(self)
+        try:
+            self.tell(responder.told(self, served))
+        except Exception as problem:  # noqa: BLE001 - others stand on the same flight
+            _report(problem)
 
     def set_exception(self, error: UpstreamError) -> None:
         """There is nothing to be served."""
         self.ended = True
-        self.responder.crashed(self, error)
+        self.responder.forget(self)
+        try:
+            self.tell(self.responder.failed(self, error))
+        except Exception as problem:  # noqa: BLE001 - as above
+            _report(problem)
 
     def cancel(self) -> None:
         """It has to give way, or the server closes."""
         self.ended = True
-        self.responder.abandoned(self)
+        self.responder.forget(self)
+        self.tell(self.responder.busy(self))
 
     def expire(self) -> None:
         """Its time is over."""
         self.flight.cache.release(self)
+
+
+def _report(problem: Exception) -> None:
+    """Tell the loop, as it is told of what a callback raises."""
+    told = {"message": "a reply could not be made or sent", "exception": problem}
+    asyncio.get_running_loop().call_exception_handler(told)

@@ -120,7 +120,7 @@ class FastPath:
         """
         prepared = self._table.get(asked)
         if prepared is None:
-            return self._as_spelled(asked, now)
+            return None if asked == asked.lower() else self._as_spelled(asked, now)
         entry = prepared.entry
         if entry.refresh_at <= now:
             return None
@@ -141,8 +141,6 @@ class FastPath:
 
     def _as_spelled(self, asked: bytes, now: float) -> bytearray | None:
         """The same for a name that is not in lower case, which is given back as is."""
-        if asked == asked.lower():
-            return None
         end = 10
         size = len(asked)
         while end < size and asked[end]:

@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from resolverkit import wire
-from resolverkit.server.query import ANY, Over, opt, skip_name
+from resolverkit.server.query import ANY, Over, opt
 from resolverkit.wire import MAX_TTL
 
 if TYPE_CHECKING:
@@ -116,12 +116,16 @@ def find(forms: dict[bytes, Form], data: bytes) -> tuple[Form, int] | None:
         forms: by what is not name or id.
         data: the message.
     """
-    try:
-        end = skip_name(data, 12)
-    except (IndexError, ValueError):
+    end = 12
+    try:  # as `query._skip_name`, without the call
+        while length := data[end]:
+            if length > 63:
+                return None
+            end += 1 + length
+    except IndexError:
         return None
-    form = forms.get(data[2:12] + data[end:])
-    return None if form is None else (form, end + 4)
+    form = forms.get(data[2:12] + data[end + 1 :])
+    return None if form is None or end > 266 else (form, end + 5)
 
 
 def learn(forms: dict[bytes, Form], query: Query) -> None:

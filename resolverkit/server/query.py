@@ -129,7 +129,7 @@ def _read(data: bytes) -> Query | bytes:
     questions, answers, authorities, additional = _counts(data, 4)
     if questions != 1 or answers or authorities:  # RFC 9619 section 4
         raise ValueError
-    end = skip_name(data, 12)
+    end = _skip_name(data, 12)
     rdtype, rdclass = _pair(data, end)
     query = Query(data, end + 4, data[12:end].lower(), rdtype, rdclass)
     pos = query.end
@@ -168,7 +168,7 @@ def _read(data: bytes) -> Query | bytes:
     return query._replace(plain=False) if additional > query.edns else query
 
 
-def skip_name(data: bytes, pos: int) -> int:
+def _skip_name(data: bytes, pos: int) -> int:
     """The end of the question's name, which has nothing before it to point to.
 
     Raises:

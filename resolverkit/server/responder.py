@@ -8,7 +8,6 @@ first to give up.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit import errors, wire
@@ -101,14 +100,10 @@ class Responder:
         """Queries that wait for upstreams now."""
         return len(self._waiting)
 
-    def call(self) -> ClientCall:
-        """What those want who ask now, before the loop has its next turn."""
-        resolver = self.resolver
-        return resolver._client_call(min(LIFETIME, resolver.lifetime))
-
     def ask(self, data: bytes, over: Over, done: Done) -> None:
         """Have `done` called with the reply to a message."""
-        self.take(_Message(self, data, over, done), self.call())
+        call = self.resolver._client_call(LIFETIME)
+        self.take(_Message(self, data, over, done), call)
 
     def take(self, asker: Asker, call: ClientCall) -> None:
         """Tell an asker its reply, now or later."""
@@ -155,53 +150,26 @@ class Responder:
         try:
             served = self.resolver._serve(call, name, mould, asker, cached_only)
         except UpstreamError as error:
-            asker.tell(self._failed(asker, error))
+            asker.tell(self.failed(asker, error))
             return
         if served is asker:
             if not asker.ended:
-                self._wait(asker)
+                waiting = self._waiting
+                if len(waiting) >= self._max_in_flight:
+                    self.stats.dropped += 1
+                    self.resolver._store.leave(next(iter(waiting)))
+                waiting[asker] = None
+                self.stats.in_flight = len(waiting)
         elif isinstance(served, Served):
-            asker.tell(self._told(asker, served))
+            asker.tell(self.told(asker, served))
         else:
             self.stats.refused += 1
             asker.tell(not_recursive(asker.query))
 
     # --- those who wait --------------------------------------------------------------
 
-    def _wait(self, asker: Asker) -> None:
-        waiting = self._waiting
-        if len(waiting) >= self._max_in_flight:
-            self.stats.dropped += 1
-            self.resolver._store.leave(next(iter(waiting)))
-        waiting[asker] = None
-        self.stats.in_flight = len(waiting)
-
-    def landed(self, asker: Asker, served: Served) -> None:
-        """Tell one who waited what it is served."""
-        self._forget(asker)
-        try:
-            asker.tell(self._told(asker, served))
-        except Exception as error:  # noqa: BLE001 - others stand on the same flight
-            _report(error)
-
-    def crashed(self, asker: Asker, error: UpstreamError) -> None:
-        """Tell one who waited that there is nothing."""
-        self._forget(asker)
-        try:
-            asker.tell(self._failed(asker, error))
-        except Exception as problem:  # noqa: BLE001 - as above
-            _report(problem)
-
-    def abandoned(self, asker: Asker) -> None:
-        """Tell one who waited that it has to give way: over UDP by silence."""
-        self._forget(asker)
-        reply, over = None, asker.over
-        if not over.datagram:
-            busy = (_OTHER, "too many questions wait")
-            reply = replies.compose(asker.query, over, replies.SERVFAIL, ede=[busy])
-        asker.tell(reply)
-
-    def _forget(self, asker: Asker) -> None:
+    def forget(self, asker: Asker) -> None:
+        """It waits no longer."""
         self._waiting.pop(asker, None)
         self.stats.in_flight = len(self._waiting)
 
@@ -212,7 +180,8 @@ class Responder:
 
     # --- what they are told ----------------------------------------------------------
 
-    def _told(self, asker: Asker, served: Served) -> bytes:
+    def told(self, asker: Asker, served: Served) -> bytes:
+        """The reply for one who is served this."""
         entry, source = served.entry, served.source
         form = asker.form
         if form is not None and source is _UPSTREAM and not self.explain:
@@ -259,7 +228,15 @@ class Responder:
             notes.append((_OTHER, path))
         return notes
 
-    def _failed(self, asker: Asker, error: UpstreamError) -> bytes:
+    def busy(self, asker: Asker) -> bytes | None:
+        """The reply for one that has to give way: over UDP silence."""
+        if asker.over.datagram:
+            return None
+        told = (_OTHER, "too many questions wait")
+        return replies.compose(asker.query, asker.over, replies.SERVFAIL, ede=[told])
+
+    def failed(self, asker: Asker, error: UpstreamError) -> bytes:
+        """The reply for one for whom there is nothing."""
         self.stats.failed += 1
         attempts = error.attempts
         network = bool(attempts) and all(
@@ -275,9 +252,3 @@ class Responder:
         for attempt in attempts:
             ede += [told for told in replies.passed_on(attempt) if told not in ede]
         return replies.compose(asker.query, asker.over, replies.SERVFAIL, ede=ede[:4])
-
-
-def _report(error: Exception) -> None:
-    """Tell the loop, as it is told of what a callback raises."""
-    told = {"message": "a reply could not be made or sent", "exception": error}
-    asyncio.get_running_loop().call_exception_handler(told)

@@ -19,6 +19,7 @@ from resolverkit.server.asker import Asker
 from resolverkit.server.batch import SLOT, SLOTS, Batch
 from resolverkit.server.everywhere import Everywhere
 from resolverkit.server.query import Over
+from resolverkit.server.responder import LIFETIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -63,8 +64,13 @@ class _Datagram(Asker):
         self._client = client
 
     def tell(self, reply: bytes | None) -> None:
-        if reply is not None:
-            self._listener.send(reply, self._client)
+        if reply is None:
+            return
+        listener = self._listener
+        try:  # as `send`, without the call
+            listener.sendto(reply, self._client)
+        except OSError:
+            listener._stats.unsent += 1
 
 
 class UdpListener:
@@ -95,7 +101,7 @@ class UdpListener:
         self._face: socket.socket | Everywhere = sock
         if ipaddress.ip_address(sock.getsockname()[0]).is_unspecified:
             self._face = self._own = Everywhere(sock)
-        self._sendto: Callable[[bytes, Any], object] = self._face.sendto
+        self.sendto: Callable[[bytes, Any], object] = self._face.sendto
         self._lone = 0  # such wake-ups to come
         self._queue: deque[tuple[bytes, Any]] = deque()
         self._working: asyncio.Handle | None = None
@@ -116,7 +122,7 @@ class UdpListener:
             self._transport, _ = await loop.create_datagram_endpoint(
                 lambda: _Datagrams(self), sock=sock
             )
-            self._sendto = self._transport.sendto
+            self.sendto = self._transport.sendto
 
     def close(self) -> None:
         """Stop reading and let go of the socket; what waits is forgotten."""
@@ -224,7 +230,8 @@ class UdpListener:
                 self.send(reply, client)
             else:
                 asker = _Datagram(self, data, client)
-                self._responder.take(asker, self._responder.call())
+                call = self._responder.resolver._client_call(LIFETIME)
+                self._responder.take(asker, call)
 
     def _admit(self, data: bytes, client: Any, now: float) -> bool:
         assert self.access is not None
@@ -243,7 +250,7 @@ class UdpListener:
         """Answer from the queue until it is empty, or others should have their turn."""
         self._working = None
         queue, own, take = self._queue, self._own, self._responder.take
-        call = self._responder.call()
+        call = self._responder.resolver._client_call(LIFETIME)
         until = time.perf_counter() + PORTION
         while queue:
             data, client = queue.popleft()
@@ -259,7 +266,7 @@ class UdpListener:
     def send(self, reply: bytes, client: Any) -> None:
         """Send a reply; what the system does not take is counted."""
         try:
-            self._sendto(reply, client)
+            self.sendto(reply, client)
         except OSError:  # no room, closed by now, or an address that nothing can reach
             self._stats.unsent += 1
 

@@ -147,7 +147,7 @@ async def test_a_query_from_the_servers_own_address_is_not_answered():
 def caught(listener, monkeypatch):
     """What a listener sends from now on, in place of sending it."""
     taken = []
-    monkeypatch.setattr(listener, "send", lambda reply, _: taken.append(reply))
+    monkeypatch.setattr(listener, "sendto", lambda reply, _: taken.append(reply))
     return taken
 
 
