@@ -124,6 +124,22 @@ class Sockets(NamedTuple):
     tls: bool = False
     https: bool = False
 
+    @property
+    def reached(self) -> list[Address]:
+        """Where what comes here was sent to: ``[::]`` may stand for IPv4 as well.
+
+        Ours never does, but one that systemd has opened (RFC 3493 section 5.3).
+        """
+        sock = self.udp or self.tcp
+        if (
+            sock is None
+            or sock.family != socket.AF_INET6
+            or not self.address.everywhere
+            or sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        ):
+            return [self.address]
+        return [self.address, Address("0.0.0.0", self.address.port)]  # noqa: S104
+
     def close(self) -> None:
         """Let go of both."""
         for sock in (self.udp, self.tcp):

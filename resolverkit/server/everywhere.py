@@ -8,7 +8,6 @@ IP_PKTINFO (ip(7)) or IPV6_PKTINFO (RFC 3542 section 6), and goes back with the 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import struct
 import sys
@@ -88,4 +87,4 @@ def _as_source(told: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int, b
 def _address(info: bytes) -> str:
     if len(info) == _v4.size:
         return socket.inet_ntoa(_v4.unpack(info)[1])
-    return str(ipaddress.IPv6Address(_v6.unpack(info)[0]))
+    return socket.inet_ntop(socket.AF_INET6, _v6.unpack(info)[0])

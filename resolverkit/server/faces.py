@@ -109,7 +109,9 @@ class Faces:
 
     def check_upstreams(self, resolver: Resolver) -> None:
         """Raise ConfigurationError where an upstream is one of these listeners."""
-        check_upstreams(resolver, [face.address for face in self._dns if face.address])
+        own = [face.address for face in self._dns if face.address]
+        own += [address for each in self._given for address in each.reached]
+        check_upstreams(resolver, own)
 
 
 def check(settings: Settings) -> None:

@@ -127,6 +127,10 @@ class Server:
         return [each.address for each in self._bound if each.tls]
 
     @property
+    def _reached(self) -> list[Address]:
+        return [address for each in self._bound for address in each.reached]
+
+    @property
     def _listeners(self) -> list[UdpListener | TcpListener]:
         return [*self._udp, *self._tcp]
 
@@ -267,11 +271,11 @@ class Server:
 
     def check_upstreams(self, resolver: Resolver) -> None:
         """Raise ConfigurationError where an upstream is this server."""
-        check_upstreams(resolver, [each.address for each in self._bound])
+        check_upstreams(resolver, self._reached)
 
     def _is_own(self, host: str, port: int) -> bool:
         """Whether what is sent there would come here."""
-        return any(each.address.covers(host, port) for each in self._bound)
+        return any(address.covers(host, port) for address in self._reached)
 
     def _take(self, resolver: Resolver) -> None:
         """Raise ConfigurationError for a Resolver that cannot answer here."""

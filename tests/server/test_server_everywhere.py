@@ -14,7 +14,7 @@ from serving import Stream, exchange, received, serving
 
 from resolverkit import Resolver
 from resolverkit.errors import ConfigurationError
-from resolverkit.server import Server, everywhere, udp
+from resolverkit.server import Server, addresses, everywhere, udp
 from resolverkit.server.addresses import Address, Sockets, parse
 from resolverkit.server.everywhere import is_here
 
@@ -159,3 +159,65 @@ def test_an_address_is_its_own_however_it_is_written(listen, upstream):
     assert not address.covers(upstream, 54)
     assert not address.covers("192.0.2.1", 53)
     assert not address.covers("2001:db8::1", 53)
+
+
+@contextlib.contextmanager
+def sockets_of_systemd(*, only):
+    """Those for ``[::]`` and any port, with or without ``BindIPv6Only=ipv6-only``."""
+    if not is_here("::1"):
+        pytest.skip("no IPv6 here")
+    with contextlib.ExitStack() as stack:
+        found = []
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            sock = stack.enter_context(socket.socket(socket.AF_INET6, kind))
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only)
+            sock.bind(("::", found[0].getsockname()[1] if found else 0))
+            found.append(sock)
+        found[0].listen()
+        yield [addresses._adopt(sock.detach(), "") for sock in found]
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_a_socket_for_both_families_is_at_every_address_of_both(only):
+    """Of systemd, which does not set IPV6_V6ONLY if it is not told to."""
+
+    async def main():
+        with sockets_of_systemd(only=only) as given:
+            async with serving(sockets=given, allow=ALLOW) as server:
+                port = server.addresses[0].port
+                for url in (f"127.0.0.1:{port}", f"tcp://127.0.0.3:{port}"):
+                    async with Resolver([url], configure=False) as looped:
+                        if only:
+                            server.check_upstreams(looped)
+                            continue
+                        with pytest.raises(ConfigurationError, match="itself"):
+                            server.check_upstreams(looped)
+                with client_of("::1" if only else "127.0.0.2", port) as sock:
+                    assert (await exchange(sock, query(WWW))).answer
+
+    asyncio.run(main())
+
+
+@in_loop
+async def test_nor_does_a_query_come_from_such_a_socket():
+    with sockets_of_systemd(only=False) as given:
+        async with serving(sockets=given, allow=ALLOW) as server:
+            (listener,) = server._udp
+            port = server.addresses[0].port
+            asked = query(WWW).to_wire()
+            listener.socket.sendto(asked, ("::ffff:127.0.0.1", port))
+            with client_of("127.0.0.1", port) as sock:
+                await exchange(sock, query("b.example.com"))
+            assert server.stats.ignored == 1
+            assert server.resolver.store.get(WWW) is None
+
+
+@pytest.mark.parametrize(("host", "count"), [("::", 2), ("::1", 1)])
+def test_one_for_both_families_is_one_for_all_addresses(host, count):
+    if not is_here("::1"):
+        pytest.skip("no IPv6 here")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, 0))
+        address = Address(host, sock.getsockname()[1])
+        assert len(Sockets(address, sock, None).reached) == count
