@@ -80,7 +80,6 @@ class ClientCall(Call):
 class _Call(Call):
     """What was asked for beside a name: one for all calls that ask for the same."""
 
-
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
     mould: wire.Mould | None  # None where queries are built by dnspython
