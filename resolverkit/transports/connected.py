@@ -141,10 +141,10 @@ class Connected:
 
     def connected(self, channel: Channel) -> None:
         """`channel` is ready for questions."""
+        self._channels.add(channel)
         if self._closed or self._connector is None:
             channel.abort()
             return
-        self._channels.add(channel)
         self._channel = channel
         self._connector.deliver(channel)
 
@@ -200,12 +200,11 @@ class Connected:
             return  # its connections ended with it
         error = NetworkError("the transport is closed", local=True)
         self._channel = None
-        channels = tuple(self._channels)
-        for channel in channels:
+        for channel in tuple(self._channels):
             fail_all(channel.take(), error)
             channel.close()
         self._connector.fail(error)
         await self._connector.aclose()
-        for channel in channels:
+        for channel in tuple(self._channels):  # one that was made meanwhile, too
             await channel.wait_closed()
         self._deadlines.clear()

@@ -36,6 +36,7 @@ from resolverkit.errors import (
 )
 from resolverkit.model import Endpoint
 from resolverkit.transports.doh import Doh
+from resolverkit.transports.http2 import Http2
 from resolverkit.transports.tls import TlsOptions
 from resolverkit.upstream import Upstream
 
@@ -760,3 +761,32 @@ def test_aclose_with_requests_running(doh, version):
                 await asked
 
     run(main)
+
+
+def test_aclose_in_any_turn_of_a_connect_leaves_nothing_open(doh, monkeypatch, version):
+    made: list[Http2] = []
+    connected = Http2.connection_made
+
+    def note(self, transport):
+        made.append(self)
+        connected(self, transport)
+
+    monkeypatch.setattr(Http2, "connection_made", note)
+
+    async def silent(reader, writer, n):
+        await reader.read()
+
+    async def main():
+        async with Server(silent, server_tls(version)) as server:
+            for turns in range(25):
+                upstream = doh(server)
+                asked = upstream.query(ask())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                await upstream.aclose()
+                assert all(link._closed.done() for link in made), turns
+                with pytest.raises(NetworkError):
+                    await asked
+
+    run(main)
+    assert made
