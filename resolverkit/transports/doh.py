@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from resolverkit import wire
 from resolverkit.errors import BadReply, ConfigurationError, NetworkError
 from resolverkit.transports.connected import Connected
-from resolverkit.transports.http2 import MAX_BODY, Http2
+from resolverkit.transports.http2 import Http2
 from resolverkit.transports.reconnect import MAX_OUTSTANDING, network_error, too_many
+from resolverkit.transports.response import MAX_BODY, MEDIA_TYPE, Head
 from resolverkit.transports.tls import TlsOptions, make_context
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.asked import Asked, Channel
 
-MEDIA_TYPE = "application/dns-message"
 POOL = 16
 """HTTP/1.1 connections to a server; questions beyond wait for one."""
 
@@ -104,30 +104,21 @@ class Doh(Connected):
         asked.by_get = True
         return True
 
-    def judge(self, asked: Asked, status: int, content_type: str) -> str:
-        """Why a response is no DNS reply (RFC 8484 section 4.2.1); empty if it is one.
-
-        A redirect is none either: a resolver has no reason to send us elsewhere.
-        """
-        if asked.by_get and status in _REFUSE_POST:
-            self.by_get = False
-        if not 200 <= status <= 299:
-            return f"HTTP status {status}"
-        if content_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
-            return f"content type {content_type[:80] or 'missing'}"
+    def finish(self, asked: Asked, head: Head, body: bytes, now: float) -> None:
+        """End a question with the response to it."""
         if asked.by_get:
-            self.by_get = True
-        return ""
-
-    def conclude(self, asked: Asked, body: bytes, now: float, age: str) -> None:
-        """End a question with its reply, which is as old as Age says (section 5.1)."""
-        if len(body) > MAX_BODY:
+            if head.status in _REFUSE_POST:
+                self.by_get = False
+            elif not head.refusal:
+                self.by_get = True
+        if head.refusal:
+            asked.fail(NetworkError(head.refusal))
+        elif len(body) > MAX_BODY:
             asked.fail(BadReply(f"a body of more than {MAX_BODY} octets"))
         elif body[:2].strip(b"\0"):
             asked.fail(BadReply("another id"))
         else:
-            seconds = int(age[:10]) if age.isascii() and age.isdigit() else 0
-            asked.conclude(body, now, seconds)
+            asked.conclude(body, now, head.age)
 
 
 class Http1:
@@ -179,22 +170,19 @@ class Http1:
 
         owner = self._owner
         try:
-            status, kind, age, body = await self._request(asked)
-            if owner.retry_by_get(asked, status):
+            head, body = await self._request(asked)
+            if owner.retry_by_get(asked, head.status):
                 asked.sends += 1
-                status, kind, age, body = await self._request(asked)
+                head, body = await self._request(asked)
         except (aiohttp.ClientError, OSError) as error:
             self._tasks.pop(asked, None)
             self._failed(asked, error)
         else:
             self._tasks.pop(asked, None)
-            if why := owner.judge(asked, status, kind):
-                asked.fail(NetworkError(why))
-            else:
-                owner.conclude(asked, body, self._loop.time(), age)
+            owner.finish(asked, head, body, self._loop.time())
 
-    async def _request(self, asked: Asked) -> tuple[int, str, str, bytes]:
-        """Status, content type, age and body of the response."""
+    async def _request(self, asked: Asked) -> tuple[Head, bytes]:
+        """Header and body of the response."""
         from yarl import URL
 
         owner = self._owner
@@ -217,8 +205,9 @@ class Http1:
                 body += await response.content.read(MAX_BODY)
             if not response.content.at_eof():
                 response.close()  # what is left of it is not wanted
-            kind = response.headers.get("Content-Type", "")
-            return response.status, kind, response.headers.get("Age", ""), body
+            fields = response.headers
+            kind, age = fields.get("Content-Type", ""), fields.get("Age", "")
+            return Head(response.status, kind, age), body
 
     def _failed(self, asked: Asked, error: Exception) -> None:
         import aiohttp

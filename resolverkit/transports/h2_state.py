@@ -1,206 +1,303 @@
-"""The h2 library as a DNS client needs it. Imported with the first HTTP/2 connection.
+"""The client's end of an HTTP/2 connection: bytes in, ended streams out (RFC 9113).
 
-All requests have the same header and most responses do, so that on a warm connection
-their HPACK blocks are the same octets: coding them once halves the price of a question.
-A block means the same for as long as the table that it refers to does (RFC 7541 2.2).
+A server that breaks the protocol for one stream has it reset (section 5.4.2); for all,
+`receive` raises `Http2Error` (5.4.1).
+
+Theory of operation: nearly all that a server of DNS sends is a header that it has sent
+before, in one frame, and a body in one more. `receive` takes in those two itself and
+hands every other frame to the method for its type. A server may send the rest of a
+stream that we gave up; it is read for the table and the window that all streams share.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from h2 import events
-from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
-from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError, H2Error
-from h2.settings import SettingCodes, Settings
-from hpack import Decoder, Encoder, NeverIndexedHeaderTuple
-from hpack.table import HeaderTable
+from resolverkit.transports import h2_frames as h2
+from resolverkit.transports.h2_fields import Responses
+from resolverkit.transports.h2_frames import Http2Error, frame
+from resolverkit.transports.h2_send import (
+    CONNECTION_WINDOW,
+    MAX_STREAMS,
+    STREAM_WINDOW,
+    Sender,
+    Stream,
+)
+from resolverkit.transports.response import MAX_BODY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable
 
-    from h2.events import Event
-    from hyperframe.frame import Frame
-
-__all__ = ["H2Error", "Headers", "Session", "events"]
-
-_SWEEP = 64  # streams opened between two searches for closed ones
-_MEMO = 64  # response blocks kept
+MAX_FRAGMENTS = 8
+"""Frames that a header may be cut into: CONTINUATION is not to go on for ever."""
 
 
-class Session(H2Connection):
-    """The state of one connection, for a client that counts its streams itself.
+class Session(Sender):
+    """The state of one connection.
 
-    Args:
-        stream: octets that the server may send on a stream.
-        window: octets by which the connection's window is widened at once.
+    Attributes:
+        leaving: the error code of a GOAWAY; the server takes no more streams.
     """
 
-    def __init__(self, stream: int, window: int) -> None:
-        super().__init__(
-            H2Configuration(
-                client_side=True,
-                header_encoding=None,
-                validate_outbound_headers=False,  # they are ours
-                normalize_outbound_headers=False,
-                validate_inbound_headers=False,  # three of them are read, with care
-                normalize_inbound_headers=False,
-            )
-        )
-        settings = {
-            SettingCodes.ENABLE_PUSH: 0,  # RFC 8484 section 5.3
-            SettingCodes.INITIAL_WINDOW_SIZE: stream,
-            SettingCodes.MAX_HEADER_LIST_SIZE: 16_384,
-        }
-        self.local_settings: Settings = Settings(client=True, initial_values=settings)
-        self.encoder: _MemoEncoder = _MemoEncoder()
-        self.decoder: _MemoDecoder = _MemoDecoder()
-        self._opened = 0
-        self.initiate_connection()
-        self.increment_flow_control_window(window)
-
-    def receive_data(self, data: Any) -> list[Event]:
-        """As h2 does, but a frame that is too long is refused by its length.
-
-        h2 would first wait for all of it, up to 16 MiB, as for any text that is no
-        HTTP/2: RFC 9113 section 4.2.
-        """
-        events = super().receive_data(data)
-        rest = self.incoming_buffer._data
-        length = int.from_bytes(rest[:3], "big") if len(rest) > 2 else 0
-        if length > self.max_inbound_frame_size:
-            self._terminate_connection(ErrorCodes.FRAME_SIZE_ERROR)
-            raise FrameTooLargeError(f"a frame of {length} octets")
-        return events
-
-    @property
-    def backlog(self) -> int:
-        """Octets that wait to be written."""
-        return len(self._data_to_send)
-
-    @property
-    def open_outbound_streams(self) -> int:
-        """Now and then the truth, which takes a walk through all streams."""
-        self._opened += 1
-        return 0 if self._opened % _SWEEP else super().open_outbound_streams
-
-    def _receive_frame(self, frame: Frame) -> list[Event]:
-        """As h2 does, less the text of each frame for a log that nobody keeps."""
-        stream = self.streams.get(frame.stream_id)
-        if stream is None or not stream.open:
-            return super()._receive_frame(frame)  # it forgives some errors
-        handle = self._frame_dispatch_table[frame.__class__]
-        frames, events = handle(frame)
-        self._prepare_for_sending(frames)
-        return list(events)
-
-    def _receive_goaway_frame(self, frame: Any) -> tuple[list[Frame], list[Event]]:
-        """As h2 does, but streams that were begun may end (RFC 9113 section 6.8)."""
-        result = super()._receive_goaway_frame(frame)
-        self.state_machine.state = ConnectionState.CLIENT_OPEN
-        return result
-
-
-class Headers:
-    """The headers of requests to one server: no more than what is needed."""
-
     def __init__(self, authority: str, target: str) -> None:
-        self._common = [
-            (b":scheme", b"https"),
-            (b":authority", authority.encode()),
-            (b"accept", b"application/dns-message"),
-        ]
-        self._target = target.encode()
-        self._posts: dict[int, list[tuple[bytes, bytes]]] = {}
+        super().__init__(authority, target)
+        self.leaving: int | None = None
+        self._responses = Responses()
+        self._must_be: int | None = h2.SETTINGS  # the type of the next frame
+        self._header: tuple[int, int, list[bytes]] = (0, 0, [])  # one that is not whole
+        self._unacknowledged = 0  # octets received
 
-    def post(self, length: int) -> list[tuple[bytes, bytes]]:
-        """For a body of that length; nearly all queries are padded to the same."""
-        headers = self._posts.get(length)
-        if headers is None:
-            headers = self._posts[length] = [
-                (b":method", b"POST"),
-                (b":path", self._target),
-                *self._common,
-                (b"content-type", b"application/dns-message"),
-                (b"content-length", b"%d" % length),
-            ]
-        return headers
+    def receive(self, data: bytes) -> int:
+        """Take in all whole frames at the beginning of `data`.
 
-    def get(self, target: str) -> list[tuple[bytes, bytes]]:
-        """For a GET; its name would push all else out of the table, so it stays out."""
-        path = NeverIndexedHeaderTuple(b":path", target.encode())
-        return [(b":method", b"GET"), path, *self._common]
+        Returns:
+            The octets of them.
 
-    @staticmethod
-    def read(headers: list[tuple[bytes, bytes]]) -> tuple[int, str, str]:
-        """Status, content type and age of a response."""
-        status, content_type, age = 0, "", ""
-        for name, value in headers:
-            if name == b":status":
-                status = int(value) if value.isdigit() else 0
-            elif name == b"content-type":
-                content_type = value.decode("latin-1")
-            elif name == b"age":
-                age = value.decode("latin-1")
-        return status, content_type, age
+        Raises:
+            Http2Error: the connection is of no more use.
+        """
+        streams, known = self.streams, self._responses.known
+        read_head = h2.read_head
+        pos, end = 0, len(data)
+        while end - pos >= h2.HEAD:
+            size, flags, number = read_head(data, pos)
+            kind, size = size & 255, size >> 8
+            if size > h2.LEAST_FRAME:  # said before all of it has come (section 4.2)
+                raise Http2Error(h2.FRAME_SIZE_ERROR, f"a frame of {size} octets")
+            stop = pos + h2.HEAD + size
+            if stop > end:
+                break
+            payload = data[pos + h2.HEAD : stop]
+            pos = stop
+            if self._must_be is None and (stream := streams.get(number)) is not None:
+                if kind == h2.HEADERS and flags == h2.END_HEADERS:
+                    head = known.get(payload)
+                    if head and not head.refusal and not head.fault and not stream.head:
+                        stream.head = head
+                        continue
+                elif kind == h2.DATA and flags == h2.END_STREAM:
+                    head = stream.head
+                    if head and not stream.received and head.length in (None, size):
+                        self._unacknowledged += size
+                        stream.body = payload
+                        self._end(stream)
+                        continue
+            self._read(kind, flags, number & h2.MAX_NUMBER, payload)
+        if self._unacknowledged > CONNECTION_WINDOW // 2:
+            size = h2.pack_number(self._unacknowledged)
+            self.out.append(frame(h2.WINDOW_UPDATE, 0, 0, size))
+            self._unacknowledged = 0
+        return pos
+
+    def _read(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+        if kind != self._must_be and self._must_be is not None:
+            raise Http2Error(h2.PROTOCOL_ERROR, f"a frame of type {kind} out of place")
+        handler = self._handlers.get(kind)
+        if handler is not None:  # others are to be ignored (section 5.5)
+            handler(self, flags, number, payload)
+
+    def _find(self, number: int) -> Stream | None:
+        """A stream; None if it is over. There must have been one (section 5.1)."""
+        if not number & 1 or number >= self._number:
+            raise Http2Error(h2.PROTOCOL_ERROR, f"a frame on stream {number}")
+        return self.streams.get(number)
+
+    def _end(self, stream: Stream, fault: str = "") -> None:
+        stream.fault = fault
+        del self.streams[stream.number]
+        self.ended.append(stream)
+        if stream.unsent:  # answered before it was asked in full
+            self._send_reset(stream.number, h2.CANCEL)
+
+    def _reset(self, stream: Stream, code: int, fault: str) -> None:
+        """The server has broken the protocol for one stream, or says too much."""
+        stream.unsent = b""
+        self._send_reset(stream.number, code)
+        self._end(stream, fault)
+
+    def _data(self, flags: int, number: int, payload: bytes) -> None:
+        # No less than what came back to the server is taken, so it cannot exceed the
+        # connection's window for longer than an update is on its way.
+        size = len(payload)
+        self._unacknowledged += size
+        stream = self._find(number)
+        if flags & h2.PADDED:
+            payload = h2.unpadded(payload)
+        if stream is None:
+            return
+        if stream.head is None:
+            self._reset(stream, h2.PROTOCOL_ERROR, "a body without a header")
+            return
+        stream.received += size
+        stream.body += payload
+        if stream.received > STREAM_WINDOW:
+            self._reset(stream, h2.FLOW_CONTROL_ERROR, "more than the window allows")
+        elif len(stream.body) > MAX_BODY:  # who reads it will say so
+            self._reset(stream, h2.CANCEL, "")
+        elif flags & h2.END_STREAM:
+            self._end_response(stream)
+
+    def _end_response(self, stream: Stream) -> None:
+        """All of a response has come (section 8.1.1)."""
+        head, size = stream.head, len(stream.body)
+        if head is None or head.refusal or head.length in (None, size):
+            self._end(stream)
+        else:
+            self._end(stream, f"body of {size} octets in place of {head.length}")
+
+    def _headers(self, flags: int, number: int, payload: bytes) -> None:
+        self._find(number)
+        if flags & h2.PADDED:
+            payload = h2.unpadded(payload)
+        if flags & h2.PRIORITIZED:
+            if len(payload) < 5:
+                raise Http2Error(h2.FRAME_SIZE_ERROR, "a HEADERS frame that is short")
+            payload = payload[5:]
+        self._header = number, flags & h2.END_STREAM, []
+        self._take_fragment(flags, payload)
+
+    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._must_be is None or number != self._header[0]:
+            raise Http2Error(h2.PROTOCOL_ERROR, "a CONTINUATION out of place")
+        self._take_fragment(flags, payload)
+
+    def _take_fragment(self, flags: int, fragment: bytes) -> None:
+        number, last, fragments = self._header
+        fragments.append(fragment)
+        if flags & h2.END_HEADERS:
+            self._must_be = None
+            self._take_header(self._find(number), b"".join(fragments), bool(last))
+        elif len(fragments) == MAX_FRAGMENTS:
+            raise Http2Error(h2.ENHANCE_YOUR_CALM, "a header without an end")
+        else:
+            self._must_be = h2.CONTINUATION
+
+    def _take_header(self, stream: Stream | None, block: bytes, last: bool) -> None:
+        head = self._responses.read(block)  # also where nobody wants it: for the table
+        if stream is None:
+            return
+        fault = head.fault
+        trailers = stream.head is not None
+        if trailers and (head.status or not last):
+            fault = fault or "a header after the header"
+        elif not trailers and (head.status < 100 or (head.status < 200 and last)):
+            fault = fault or "a header without a status"
+        if fault:
+            self._reset(stream, h2.PROTOCOL_ERROR, fault)
+        elif trailers:
+            self._end_response(stream)
+        elif head.status >= 200:
+            stream.head = head
+            if last:
+                self._end_response(stream)
+            elif head.refusal:  # its body is not wanted
+                self._reset(stream, h2.CANCEL, "")
+
+    def _priority(self, flags: int, number: int, payload: bytes) -> None:
+        if not number:
+            raise Http2Error(h2.PROTOCOL_ERROR, "a frame on stream 0")
+
+    def _rst_stream(self, flags: int, number: int, payload: bytes) -> None:
+        _check_size(payload, 4)
+        stream = self._find(number)
+        if stream is not None:
+            code = int.from_bytes(payload, "big")
+            stream.unsent = b""
+            stream.refused = code == h2.REFUSED_STREAM
+            self._end(stream, f"stream reset, error {code}")
+
+    def _settings(self, flags: int, number: int, payload: bytes) -> None:
+        _check_connection(number)
+        if flags & h2.ACK:
+            if self._must_be is not None:
+                raise Http2Error(
+                    h2.PROTOCOL_ERROR, "an acknowledgement before all else"
+                )
+            _check_size(payload, 0)
+            return
+        if len(payload) % 6:
+            raise Http2Error(h2.FRAME_SIZE_ERROR, "half a setting")
+        allowed = self.room if self._must_be is None else MAX_STREAMS
+        self._must_be = None
+        settings = dict(h2.read_settings(payload))  # the last of each is what holds
+        if settings.get(h2.ENABLE_PUSH, 0):
+            raise Http2Error(h2.PROTOCOL_ERROR, "a server that would be pushed to")
+        largest = settings.get(h2.MAX_FRAME_SIZE, self._largest)
+        if not h2.LEAST_FRAME <= largest <= h2.MOST_FRAME:
+            raise Http2Error(h2.PROTOCOL_ERROR, f"frames of {largest} octets")
+        self._largest = largest
+        if h2.HEADER_TABLE_SIZE in settings:
+            self._requests.resize(settings[h2.HEADER_TABLE_SIZE])
+        allowed = settings.get(h2.MAX_CONCURRENT_STREAMS, allowed)
+        self.room = min(allowed, MAX_STREAMS)
+        self.out.append(frame(h2.SETTINGS, h2.ACK, 0))
+        self._set_windows(settings.get(h2.INITIAL_WINDOW_SIZE, self._stream_window))
+
+    def _set_windows(self, octets: int) -> None:
+        """New streams have another window, and so have those that are open."""
+        if octets > h2.MAX_NUMBER:
+            raise Http2Error(h2.FLOW_CONTROL_ERROR, f"a window of {octets} octets")
+        more, self._stream_window = octets - self._stream_window, octets
+        for stream in self.streams.values() if more else ():
+            stream.window += more
+            if stream.window > h2.MAX_NUMBER:
+                raise Http2Error(h2.FLOW_CONTROL_ERROR, "a window that is too large")
+        self._send_rest()
+
+    def _push_promise(self, flags: int, number: int, payload: bytes) -> None:
+        raise Http2Error(h2.PROTOCOL_ERROR, "a push, which was switched off")
+
+    def _ping(self, flags: int, number: int, payload: bytes) -> None:
+        _check_connection(number)
+        _check_size(payload, 8)
+        if not flags & h2.ACK:
+            self.out.append(frame(h2.PING, h2.ACK, 0, payload))
+
+    def _goaway(self, flags: int, number: int, payload: bytes) -> None:
+        _check_connection(number)
+        if len(payload) < 8:
+            raise Http2Error(h2.FRAME_SIZE_ERROR, "a GOAWAY frame that is short")
+        last = h2.number_in(payload)
+        self.leaving = int.from_bytes(payload[4:8], "big")
+        for stream in [x for x in self.streams.values() if x.number > last]:
+            stream.unsent = b""
+            stream.refused = True
+            self._end(stream, f"GOAWAY, error {self.leaving}")
+
+    def _window_update(self, flags: int, number: int, payload: bytes) -> None:
+        _check_size(payload, 4)
+        more = h2.number_in(payload)
+        if not number:
+            self._window += more
+            if not more or self._window > h2.MAX_NUMBER:
+                raise Http2Error(h2.FLOW_CONTROL_ERROR, f"a window {more} octets wider")
+        elif (stream := self._find(number)) is not None:
+            stream.window += more
+            if not more:
+                self._reset(stream, h2.PROTOCOL_ERROR, "a window no octet wider")
+            elif stream.window > h2.MAX_NUMBER:
+                self._reset(stream, h2.FLOW_CONTROL_ERROR, "a window that is too large")
+        self._send_rest()
+
+    _handlers: ClassVar[dict[int, Callable[[Session, int, int, bytes], None]]] = {
+        h2.DATA: _data,
+        h2.HEADERS: _headers,
+        h2.PRIORITY: _priority,
+        h2.RST_STREAM: _rst_stream,
+        h2.SETTINGS: _settings,
+        h2.PUSH_PROMISE: _push_promise,
+        h2.PING: _ping,
+        h2.GOAWAY: _goaway,
+        h2.WINDOW_UPDATE: _window_update,
+        h2.CONTINUATION: _continuation,
+    }
 
 
-class _Table(HeaderTable):
-    """A table that knows whether it is still the same."""
-
-    added: int = 0
-
-    def add(self, name: bytes, value: bytes) -> None:
-        self.added += 1
-        super().add(name, value)
-
-    def state(self) -> tuple[int, int, int, bool]:
-        """Equal for as long as a block means the same."""
-        return self.added, self.maxsize, len(self.dynamic_entries), self.resized
+def _check_connection(number: int) -> None:
+    if number:
+        raise Http2Error(h2.PROTOCOL_ERROR, "a frame for the connection on a stream")
 
 
-class _MemoEncoder(Encoder):
-    """Remembers the last header list that it coded without adding to its table."""
-
-    header_table: _Table
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.header_table = _Table()
-        self._last: tuple[Any, Any, bytes] = (None, None, b"")
-
-    def encode(self, headers: Any, huffman: bool = True) -> bytes:
-        state = self.header_table.state()
-        last_state, last_headers, block = self._last
-        if state == last_state and headers == last_headers:
-            return block
-        block = super().encode(headers, huffman)
-        if state == self.header_table.state():
-            self._last = (state, headers, block)
-        return block
-
-
-class _MemoDecoder(Decoder):
-    """Remembers what blocks mean that do not add to its table."""
-
-    header_table: _Table
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.header_table = _Table()
-        self._state: Any = None
-        self._memo: dict[bytes, list[Any]] = {}
-
-    def decode(self, data: bytes, raw: bool = False) -> Iterable[Any]:
-        state = self.header_table.state()
-        if state != self._state or len(self._memo) > _MEMO:
-            self._state = state
-            self._memo.clear()
-        elif (known := self._memo.get(data)) is not None:
-            return known
-        headers = list(super().decode(data, raw))
-        if state == self.header_table.state():
-            self._memo[data] = headers
-        return headers
+def _check_size(payload: bytes, size: int) -> None:
+    if len(payload) != size:
+        raise Http2Error(h2.FRAME_SIZE_ERROR, f"{len(payload)} octets, not {size}")

@@ -72,6 +72,20 @@ class Link(asyncio.BufferedProtocol):
         """Where to read to."""
         return self._view[self._fill :]
 
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take in what has been read; what is not whole yet is kept."""
+        self.reads += 1
+        end = self._fill + nbytes
+        data = self._view[:end].tobytes()
+        used = self.receive(data)
+        self._fill = end - used
+        if used < end:
+            self._buffer[: end - used] = data[used:]
+
+    def receive(self, data: bytes) -> int:
+        """Take in what is whole of `data`, and say how many octets that was."""
+        raise NotImplementedError
+
     def pause_writing(self) -> None:
         """The server does not read: keep what is not sent where it is."""
         self._paused = True
@@ -198,33 +212,24 @@ class Frames(Link):
             else:
                 transport.write(b"".join(messages))
 
-    def buffer_updated(self, nbytes: int) -> None:
-        """Split what has been read into messages."""
-        buffer, view = self._buffer, self._view
-        end = self._fill + nbytes
-        pos = 0
-        self.reads += 1
-        now = self._loop.time()
-        while end - pos >= 2:
-            stop = pos + 2 + (buffer[pos] << 8 | buffer[pos + 1])
+    def receive(self, data: bytes) -> int:
+        """Split it into messages, and give each to its question."""
+        pending, now = self._pending, self._loop.time()
+        pos, end = 0, len(data)
+        while end - pos >= 4:
+            stop = pos + 2 + (data[pos] << 8 | data[pos + 1])
             if stop > end:
                 break
-            self._take_in(bytes(view[pos + 2 : stop]), now)
+            asked = pending.get(data[pos + 2] << 8 | data[pos + 3])
+            message = data[pos + 2 : stop]
             pos = stop
-        self._fill = end - pos
-        if pos and pos < end:
-            buffer[: end - pos] = buffer[pos:end]
-
-    def _take_in(self, data: bytes, now: float) -> None:
-        if len(data) < 2:
-            return
-        asked = self._pending.get(data[0] << 8 | data[1])
-        if asked is None:
-            return  # late: its question was cancelled, or timed out
-        if wire.mismatch(asked.question, data):
-            asked.dropped += 1
-            return
-        asked.conclude(data, now)
+            if asked is None:
+                pass  # late: its question was cancelled, or timed out
+            elif wire.mismatch(asked.question, message):
+                asked.dropped += 1
+            else:
+                asked.conclude(message, now)
+        return pos
 
     def forget(self, asked: Asked) -> None:
         """Free the id of a question that is over."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 
 import pytest
 from h2 import events as on
 from h2.settings import SettingCodes
+from hpack import Encoder
 from loopback import (
     Peer,
     Server,
@@ -24,6 +26,8 @@ from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailu
 from resolverkit.model import Endpoint
 from resolverkit.transports import http2, reconnect
 from resolverkit.transports.doh import Doh
+from resolverkit.transports.h2_fields import Responses
+from resolverkit.transports.h2_frames import PING, RST_STREAM, frame, pack_number
 from resolverkit.transports.tls import TlsOptions
 from resolverkit.upstream import Upstream
 
@@ -475,16 +479,12 @@ def test_headers_that_change_are_read_right(doh):
 
 
 def test_a_block_is_decoded_anew_when_the_table_has_changed():
-    from hpack import Encoder
-
-    from resolverkit.transports.h2_state import _MemoDecoder
-
-    encoder, decoder = Encoder(), _MemoDecoder()
+    encoder, responses = Encoder(), Responses()
     blocks = set()
-    for value in (b"0", b"0", b"0", b"1", b"1", b"0", b"1"):
-        block = encoder.encode([(b"age", value)])
+    for value in (0, 0, 0, 1, 1, 0, 1):
+        block = encoder.encode([(b":status", b"200"), (b"age", b"%d" % value)])
         blocks.add(block)
-        assert [tuple(x) for x in decoder.decode(block, raw=True)] == [(b"age", value)]
+        assert responses.read(block).age == value
     assert len(blocks) == 4  # one octet string stood for two ages
 
 
@@ -574,5 +574,107 @@ def test_aclose_with_streams_open(doh):
             await upstream.aclose()
             with pytest.raises(NetworkError, match="closed"):
                 await asked
+
+    run(main)
+
+
+def test_garbage_after_a_good_beginning_ends_the_connection_and_no_more(doh):
+    """Whatever comes, the question ends, and the next one is asked elsewhere."""
+    told = []
+
+    async def garbage(peer, n):
+        await peer.request()
+        seed = random.Random(n)
+        for _ in range(20):
+            kind, flags = seed.randrange(11), seed.choice((0, 1, 4, 5, 13))
+            payload = seed.randbytes(seed.choice((0, 4, 5, 6, 8, 50)))
+            peer.writer.write(frame(kind, flags, seed.randrange(4), payload))
+
+    async def main():
+        async with h2_server(garbage) as server:
+            upstream = doh(server)
+            for i in range(20):
+                with pytest.raises(
+                    NetworkError, match=r"HTTP/2|closed|reset"
+                ) as caught:
+                    await upstream.query(ask(f"{i}.example"))
+                told.append(str(caught.value))
+            assert server.connections >= 20
+            await upstream.aclose()
+
+    run(main)
+    assert len(set(told)) > 5
+
+
+def test_who_asks_much_and_reads_nothing_is_left(doh):
+    async def main():
+        paused = asyncio.Event()
+
+        async def pings(peer, n):
+            if n == 1:
+                await peer.request()
+                await paused.wait()
+                peer.writer.write(frame(PING, 0, 0, bytes(8)) * 5_000)
+                await peer.reader.read()
+            await peer.answer_all()
+
+        async with h2_server(pings) as server:
+            upstream = doh(server)
+            first = upstream.query(ask())
+            await until(lambda: first.sends and first.tag is not None)
+            upstream._channel.pause_writing()  # as asyncio does when it cannot send
+            paused.set()
+            assert (await first).attempts[0].sends == 2
+            assert server.connections == 2
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_what_was_refused_before_an_error_is_asked_once_more(doh):
+    async def refuses(peer, n):
+        stream, _, body = await peer.request()
+        if n == 1:
+            peer.writer.write(frame(RST_STREAM, 0, stream, pack_number(7)))
+            peer.writer.write(frame(PING, 0, 0, b"short"))  # in one record or two
+            await peer.reader.read()
+        peer.respond(stream, answer(body))
+        await peer.event()
+
+    async def main():
+        async with h2_server(refuses) as server:
+            upstream = doh(server)
+            assert (await upstream.query(ask())).attempts[0].sends == 2
+            assert server.connections == 2
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_connection_without_numbers_for_streams_is_replaced(doh):
+    """RFC 9113 section 5.1.1; what is outstanding there ends there."""
+
+    async def main():
+        held = asyncio.Event()
+
+        async def hold(peer, n):
+            stream, _, body = await peer.request()
+            if n == 1:
+                await held.wait()
+            peer.respond(stream, answer(body))
+            await peer.answer_all()
+
+        async with h2_server(hold) as server:
+            upstream = doh(server)
+            old = upstream.query(ask("old.example"))
+            await until(lambda: old.sends and old.tag is not None)
+            channel = upstream._channel
+            channel._session._number = (1 << 31) - 1
+            assert (await upstream.query(ask())).attempts[0].sends == 2
+            assert server.connections == 2
+            held.set()
+            assert (await old).attempts[0].sends == 1
+            await until(lambda: channel not in upstream._channels)
+            await upstream.aclose()
 
     run(main)
