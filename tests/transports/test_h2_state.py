@@ -339,6 +339,33 @@ def test_what_was_received_is_given_back_whoever_it_was_for():
     assert h2.number_in(update[3]) == CONNECTION_WINDOW // 2 + 16_384
 
 
+def test_what_known_responses_take_is_given_back_too():
+    one = session(0)
+    body = bytes(10_000)
+    for stream in range(1, 2 * (CONNECTION_WINDOW // 2 // 10_000 + 2), 2):
+        one.post(SimpleNamespace(), b"x")
+        one.receive(header(*OK, stream=stream) + data(body, stream=stream))
+    updates = [x for x in frames(one.out) if x[0] == h2.WINDOW_UPDATE]
+    assert len(updates) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        (START + data(b"reply"), h2.CANCEL),
+        (data(b"reply"), h2.PROTOCOL_ERROR),
+        (frame(h2.RST_STREAM, 0, 1, bytes(4)), None),
+        (frame(h2.GOAWAY, 0, 0, bytes(8)), None),
+    ],
+)
+def test_a_request_that_ends_before_it_was_sent_is_given_up_once(text, code):
+    one = session(1, INITIAL_WINDOW_SIZE=10)
+    one.receive(text)
+    assert len(one.ended) == 1
+    resets = [] if code is None else [(h2.RST_STREAM, 0, 1, pack_number(code))]
+    assert frames(one.out) == resets
+
+
 def test_pings_and_settings_are_acknowledged():
     one = session()
     one.receive(frame(h2.PING, 0, 0, b"12345678") + settings(MAX_FRAME_SIZE=20_000))
