@@ -112,10 +112,13 @@ class Asked(Pending):
         self.set_exception(error.with_traceback(None))
 
     def conclude(self, data: bytes, now: float, age: int = 0) -> None:
-        """End it with the message that answers it, `age` seconds old."""
+        """End it with the message that answers it, `age` seconds old.
+
+        Its channel has forgotten it.
+        """
         if self.done():
             return
-        self._release()
+        self.waits, self.channel = False, None
         owner = self.owner
         owner.heard = now
         try:

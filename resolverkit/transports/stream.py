@@ -151,7 +151,7 @@ class Frames(Link):
         self._encode = owner.encode
         self._encrypted = owner._context is not None
         self._pending: dict[int, Asked] = {}
-        self._unsent: dict[int, bytes] = {}
+        self._unsent: dict[int, Asked] = {}
         self._ids: list[int] = []
         self._idle: asyncio.TimerHandle | None = None
 
@@ -190,9 +190,8 @@ class Frames(Link):
             ident = ids.pop()
             if ident not in pending:
                 break
-        message = self._encode(asked.question)
         pending[ident] = asked
-        self._unsent[ident] = _head(len(message), ident) + message[2:]
+        self._unsent[ident] = asked
         asked.tag = ident
         asked.channel = self
         asked.sends += 1
@@ -202,15 +201,18 @@ class Frames(Link):
 
     def flush(self, transport: asyncio.Transport) -> None:
         """Write all questions of this turn at once."""
-        if self._unsent:
-            messages = list(self._unsent.values())
-            self._unsent.clear()
-            if self._encrypted:
-                # A record each: of what one record holds, dnsdist 1.7 reads the first
-                # message, and the others only when more arrives. Still one packet.
-                transport.writelines(messages)
-            else:
-                transport.write(b"".join(messages))
+        encode, messages = self._encode, []
+        for ident, asked in self._unsent.items():
+            message = encode(asked.question)
+            messages.append(_head(len(message), ident) + message[2:])
+        self._unsent.clear()
+        if self._encrypted and len(messages) > 1:
+            # A record of its own for the last: of what one record holds, dnsdist 1.7
+            # reads the first message, and the others while more is there to be read.
+            last = messages.pop()
+            transport.writelines((b"".join(messages), last))
+        elif messages:
+            transport.write(b"".join(messages))
 
     def receive(self, data: bytes) -> int:
         """Split it into messages, and give each to its question."""
@@ -220,13 +222,14 @@ class Frames(Link):
             stop = pos + 2 + (data[pos] << 8 | data[pos + 1])
             if stop > end:
                 break
-            asked = pending.get(data[pos + 2] << 8 | data[pos + 3])
+            asked = pending.pop(data[pos + 2] << 8 | data[pos + 3], None)
             message = data[pos + 2 : stop]
             pos = stop
             if asked is None:
                 pass  # late: its question was cancelled, or timed out
             elif wire.mismatch(asked.question, message):
                 asked.dropped += 1
+                pending[asked.tag] = asked
             else:
                 asked.conclude(message, now)
         return pos

@@ -86,8 +86,8 @@ def test_one_session_serves_one_question_after_another(tmp_path):
     run(main)
 
 
-def test_the_length_is_in_the_same_record_as_its_message(tmp_path):
-    """RFC 7766 section 8, which RFC 7858 section 3.3 refers to."""
+def test_lengths_leave_with_their_messages_and_the_last_by_itself(tmp_path):
+    """RFC 7766 section 8, which RFC 7858 section 3.3 refers to; two records."""
 
     async def main():
         async with Server(answer_all, server_tls("dot")) as server:
@@ -96,7 +96,7 @@ def test_the_length_is_in_the_same_record_as_its_message(tmp_path):
             link = upstream._channel
             link._transport = recorder = Recorder(link._transport)
             await asyncio.gather(*(upstream.query(ask()) for _ in range(3)))
-            assert [len(frames(data)) for data in recorder.writes] == [1, 1, 1]
+            assert [len(frames(data)) for data in recorder.writes] == [2, 1]
             await upstream.aclose()
 
     run(main)
