@@ -9,7 +9,7 @@ from resolverkit.transports.stream import Stream
 from resolverkit.transports.tls import TlsOptions, make_context
 
 if TYPE_CHECKING:
-    from resolverkit.model import Endpoint, Question
+    from resolverkit.model import Endpoint
 
 
 class Dot(Stream):
@@ -24,6 +24,8 @@ class Dot(Stream):
         ConfigurationError: the CA file or a pin cannot be used.
     """
 
+    encode = staticmethod(wire.padded)  # to 128 octets (RFC 8467 section 4.1)
+
     def __init__(
         self, endpoint: Endpoint, *, tls: TlsOptions | None = None, **options: Any
     ) -> None:
@@ -31,7 +33,3 @@ class Dot(Stream):
         tls = tls or TlsOptions(endpoint.address)
         self._context = make_context(tls, ("dot",))
         self._hostname = tls.hostname
-
-    def encode(self, question: Question) -> bytes:
-        """The query, padded to 128 octets (RFC 8467 section 4.1)."""
-        return wire.padded(question)

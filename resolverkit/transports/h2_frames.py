@@ -20,8 +20,6 @@ REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 7, 8, 9, 11
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (section 3.4)."""
-HEAD = 9
-"""Octets before the payload of a frame."""
 LEAST_FRAME = 16_384
 """Octets of payload that everybody takes; we take no more (section 4.2)."""
 MOST_FRAME = (1 << 24) - 1
@@ -31,7 +29,8 @@ WINDOW = 65_535
 """Octets of every window at first (section 6.9.2)."""
 
 pack_head = struct.Struct("!IBI").pack  # length and type share four octets
-read_head = struct.Struct("!IBI").unpack_from
+read_head = struct.Struct("!HBHI").unpack_from
+"""Length in two parts; type and flags; stream."""
 pack_number = struct.Struct("!I").pack
 pack_setting = struct.Struct("!HI").pack
 read_settings = struct.Struct("!HI").iter_unpack

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 from resolverkit.transports import h2_frames as h2
 from resolverkit.transports.h2_fields import MAX_LIST, Requests
-from resolverkit.transports.h2_frames import frame
+from resolverkit.transports.h2_frames import (
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    LEAST_FRAME,
+    frame,
+    pack_head,
+)
 
 if TYPE_CHECKING:
     from resolverkit.transports.asked import Asked
@@ -104,16 +112,16 @@ class Sender:
         block = self._requests.post(size)
         window = self._stream_window
         asked.tag = number
-        if size > window or size > self._window or size > h2.LEAST_FRAME:
+        if size > window or size > self._window or size > LEAST_FRAME:
             self._send_header(number, block, 0)
             stream = self.streams[number] = Stream(asked, number, body, window)
             self._send_body(stream)
             return
         self.streams[number] = Stream(asked, number, b"", window - size)
         self._window -= size
-        header = h2.pack_head(len(block) << 8 | h2.HEADERS, h2.END_HEADERS, number)
-        data = h2.pack_head(size << 8 | h2.DATA, h2.END_STREAM, number)
-        self.out.append(header + block + data + body)
+        header = pack_head(len(block) << 8 | HEADERS, END_HEADERS, number)
+        data = pack_head(size << 8 | DATA, END_STREAM, number)
+        self.out += header, block, data, body
 
     def get(self, asked: Asked, target: str) -> None:
         """Open a stream with a GET."""

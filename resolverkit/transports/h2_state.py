@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from resolverkit.transports import h2_frames as h2
 from resolverkit.transports.h2_fields import Responses
-from resolverkit.transports.h2_frames import Http2Error, frame
+from resolverkit.transports.h2_frames import (
+    LEAST_FRAME,
+    Http2Error,
+    frame,
+    read_head,
+)
 from resolverkit.transports.h2_send import (
     CONNECTION_WINDOW,
     MAX_STREAMS,
@@ -30,6 +35,9 @@ if TYPE_CHECKING:
 
 MAX_FRAGMENTS = 8
 """Frames that a header may be cut into: CONTINUATION is not to go on for ever."""
+
+_WHOLE_HEADER = h2.HEADERS << 8 | h2.END_HEADERS  # type and flags
+_LAST_DATA = h2.DATA << 8 | h2.END_STREAM
 
 
 class Session(Sender):
@@ -57,32 +65,38 @@ class Session(Sender):
             Http2Error: the connection is of no more use.
         """
         streams, known = self.streams, self._responses.known
-        read_head = h2.read_head
         pos, end = 0, len(data)
-        while end - pos >= h2.HEAD:
-            size, flags, number = read_head(data, pos)
-            kind, size = size & 255, size >> 8
-            if size > h2.LEAST_FRAME:  # said before all of it has come (section 4.2)
+        while end - pos >= 9:
+            high, low, what, number = read_head(data, pos)
+            size = high << 8 | low
+            if size > LEAST_FRAME:  # said before all of it has come (section 4.2)
                 raise Http2Error(h2.FRAME_SIZE_ERROR, f"a frame of {size} octets")
-            stop = pos + h2.HEAD + size
+            stop = pos + 9 + size
             if stop > end:
                 break
-            payload = data[pos + h2.HEAD : stop]
+            payload = data[pos + 9 : stop]
             pos = stop
-            if self._must_be is None and (stream := streams.get(number)) is not None:
-                if kind == h2.HEADERS and flags == h2.END_HEADERS:
+            stream = streams.get(number)
+            if stream is not None and self._must_be is None:
+                head = stream.head
+                if what == _WHOLE_HEADER and head is None:
                     head = known.get(payload)
-                    if head and not head.refusal and not head.fault and not stream.head:
+                    if head is not None and head.welcome:
                         stream.head = head
                         continue
-                elif kind == h2.DATA and flags == h2.END_STREAM:
-                    head = stream.head
-                    if head and not stream.received and head.length in (None, size):
-                        self._unacknowledged += size
-                        stream.body = payload
-                        self._end(stream)
-                        continue
-            self._read(kind, flags, number & h2.MAX_NUMBER, payload)
+                elif (
+                    what == _LAST_DATA
+                    and head is not None
+                    and head.length in (None, size)
+                    and not stream.received
+                    and not stream.unsent
+                ):
+                    self._unacknowledged += size
+                    stream.body = payload
+                    del streams[number]
+                    self.ended.append(stream)
+                    continue
+            self._read(what >> 8, what & 255, number & h2.MAX_NUMBER, payload)
         if self._unacknowledged > CONNECTION_WINDOW // 2:
             size = h2.pack_number(self._unacknowledged)
             self.out.append(frame(h2.WINDOW_UPDATE, 0, 0, size))

@@ -22,9 +22,10 @@ class Head:
         refusal: why a response with this header is no DNS reply (RFC 8484 section
             4.2.1); empty if it is one. A redirect is none either: a resolver has no
             reason to send us elsewhere.
+        welcome: there is neither a fault nor a refusal.
     """
 
-    __slots__ = ("age", "fault", "length", "refusal", "status")
+    __slots__ = ("age", "fault", "length", "refusal", "status", "welcome")
 
     def __init__(
         self,
@@ -43,3 +44,4 @@ class Head:
             self.refusal = f"HTTP status {status}"
         elif content_type.partition(";")[0].strip().lower() != MEDIA_TYPE:
             self.refusal = f"content type {content_type[:80] or 'missing'}"
+        self.welcome: bool = not fault and not self.refusal

@@ -253,7 +253,8 @@ class Stream(Connected):
     _context: ssl.SSLContext | None = None
     _hostname: str | None = None
 
-    def encode(self, question: Question) -> bytes:
+    @staticmethod
+    def encode(question: Question) -> bytes:
         """The message to send, its first two octets to be replaced by the id."""
         return question.wire
 

@@ -60,9 +60,10 @@ def frames(out: list[bytes]) -> list[tuple[int, int, int, bytes]]:
     """Type, flags, stream and payload of each frame."""
     text, found = b"".join(out), []
     while text:
-        size, flags, stream = h2.read_head(text)
-        found.append((size & 255, flags, stream, text[9 : 9 + (size >> 8)]))
-        text = text[9 + (size >> 8) :]
+        high, low, what, stream = h2.read_head(text)
+        stop = 9 + (high << 8 | low)
+        found.append((what >> 8, what & 255, stream, text[9:stop]))
+        text = text[stop:]
     return found
 
 
