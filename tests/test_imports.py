@@ -86,7 +86,7 @@ ALLOWED = {  # beside their own file, where they may be
     "aiohappyeyeballs": {"integrations/"},
     "yarl": {"transports/doh.py"},
     "h2": {"server/http2.py", "testing/"},
-    "hpack": {"transports/h2_fields.py"},
+    "hpack": {"transports/h2_blocks.py", "transports/h2_fields.py"},
     "cachetools": {"memory.py"},
     "tenacity": {"transports/reconnect.py", "behind.py"},
     "typer": {"cli/"},

@@ -1,4 +1,4 @@
-"""Header fields on one HTTP/2 connection, coded by hpack (RFC 7541).
+"""Header fields on one HTTP/2 connection (RFC 7541).
 
 All requests have the same header and most responses do, so that on a warm connection
 their blocks are the same octets, and are coded once. A block means the same for as long
@@ -9,20 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hpack import Decoder, Encoder, HPACKError, NeverIndexedHeaderTuple
+from hpack import Encoder, NeverIndexedHeaderTuple
 
-from resolverkit.transports.h2_frames import COMPRESSION_ERROR, Http2Error
+from resolverkit.transports.h2_blocks import TABLE, Decoder
 from resolverkit.transports.response import MEDIA_TYPE, Head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from hpack.table import HeaderTable
-
-MAX_LIST = 16_384
-"""Octets of a response's header, uncompressed, with 32 more for each field."""
-TABLE = 4096
-"""Octets of a table at first (section 4.2), and at most."""
 
 _MEMO = 64  # blocks kept
 _CONNECTION = frozenset(  # fields that HTTP/2 has not (RFC 9113 section 8.2.2)
@@ -91,8 +86,7 @@ class Responses:
 
     def __init__(self) -> None:
         self.known: dict[bytes, Head] = {}
-        self._decoder = Decoder(MAX_LIST)
-        self._table: HeaderTable = self._decoder.header_table
+        self._decoder = Decoder()
 
     def read(self, block: bytes) -> Head:
         """The header, or trailers, that a block stands for.
@@ -102,12 +96,10 @@ class Responses:
         """
         head = self.known.get(block)
         if head is None:
-            before = _state(self._table)
-            try:
-                head = _head_of(self._decoder.decode(block, raw=True))
-            except (HPACKError, IndexError) as error:
-                raise Http2Error(COMPRESSION_ERROR, f"header: {error}") from None
-            if _state(self._table) != before or len(self.known) >= _MEMO:
+            decoder = self._decoder
+            before = decoder.changes
+            head = _head_of(decoder.decode(block))
+            if decoder.changes != before or len(self.known) >= _MEMO:
                 self.known.clear()
             else:
                 self.known[block] = head

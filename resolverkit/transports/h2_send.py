@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from resolverkit.transports import h2_frames as h2
-from resolverkit.transports.h2_fields import MAX_LIST, Requests
+from resolverkit.transports.h2_blocks import MAX_LIST
+from resolverkit.transports.h2_fields import Requests
 from resolverkit.transports.h2_frames import (
     DATA,
     END_HEADERS,

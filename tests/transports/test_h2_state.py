@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit.transports import h2_frames as h2
-from resolverkit.transports.h2_fields import MAX_LIST
+from resolverkit.transports.h2_blocks import MAX_LIST
 from resolverkit.transports.h2_frames import Http2Error, frame, pack_number
 from resolverkit.transports.h2_send import (
     CONNECTION_WINDOW,
