@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from resolverkit.errors import UpstreamError
+from resolverkit import wire
+from resolverkit.errors import BadReply, UpstreamError
 from resolverkit.transports.outcome import conclude, failed
-from resolverkit.upstream import Pending
+from resolverkit.upstream import UnderWay
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Iterable
 
     from resolverkit.model import Endpoint, Question
+    from resolverkit.upstream import Listener
 
 
 class Channel(Protocol):
@@ -26,8 +29,11 @@ class Channel(Protocol):
     def forget(self, asked: Asked) -> None:
         """The question is over; free what it holds."""
 
+    def outstanding(self) -> Iterable[Asked]:
+        """All that it has been given and that is not over."""
+
     def take(self) -> list[Asked]:
-        """All that is outstanding; the channel forgets them."""
+        """The same; the channel forgets them."""
 
     def abort(self) -> None:
         """Drop the connection."""
@@ -45,6 +51,7 @@ class Owner(Protocol):
     endpoint: Endpoint
     heard: float
     loop: asyncio.AbstractEventLoop
+    timeout: float
 
     def release(self, asked: Asked) -> None:
         """The question ended before it had a channel."""
@@ -53,83 +60,95 @@ class Owner(Protocol):
         """The time of the question is over."""
 
 
-class Asked(Pending):
-    """One question on its way: what `query` returns.
-
-    A subclass, since a separate record, and a done callback to notice cancellation,
-    would cost more than the rest of the bookkeeping.
-    """
+class Asked(UnderWay):
+    """One question on its way, and its own entry among deadlines."""
 
     __slots__ = (
-        "by_get", "channel", "dropped", "due", "owner",
-        "question", "replayed", "seen", "sends", "started", "tag", "waits",
+        "by_get", "channel", "dropped", "owner", "question", "replayed", "seen",
+        "sends", "started", "tag",
     )  # fmt: skip
 
+    channel: Channel | None
     tag: Any  # what the channel knows it by: an id, a stream, a task
     seen: int  # the channel's reads when it got the question
 
     def __init__(
-        self, owner: Owner, question: Question, now: float, due: float
+        self, owner: Owner, question: Question, listener: Listener, now: float
     ) -> None:
-        super().__init__(loop=owner.loop)
-        self.due: float = due
-        self.waits: bool = True
         self.owner: Owner = owner
         self.question: Question = question
+        self.listener: Listener | None = listener
         self.started: float = now
-        self.channel: Channel | None = None
+        self.channel = None
         self.dropped: int = 0
         self.sends: int = 0
         self.replayed: bool = False
         self.by_get: bool = False
 
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Cancel it and free its slot; a late reply is ignored."""
-        if not super().cancel(msg=msg):
-            return False
-        self._release()
-        return True
+    @property
+    def due(self) -> float:
+        """When its time is over, on the loop's clock."""
+        return self.started + self.owner.timeout
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is not over."""
+        return self.listener is not None
+
+    def expire(self) -> None:
+        """Its deadline has come."""
+        self.owner.overdue(self)
+
+    def drop(self) -> None:
+        """Free its slot; a late reply is ignored."""
+        if self.listener is not None:
+            self._release()
 
     def _release(self) -> None:
-        self.waits = False
+        self.listener = None
         channel, self.channel = self.channel, None
         if channel is not None:
             channel.forget(self)
         else:
             self.owner.release(self)
 
-    def expire(self) -> None:
-        """Its deadline has come."""
-        self.owner.overdue(self)
-
     def fail(self, error: UpstreamError) -> None:
         """End it with `error`, which must be its own."""
-        if self.done():
+        listener = self.listener
+        if listener is None:
             return
         self._release()
         endpoint, now = self.owner.endpoint, self.owner.loop.time()
         failed(error, endpoint, self.started, now, self.dropped, self.sends)
-        self.set_exception(error.with_traceback(None))
+        listener.failed(error.with_traceback(None))
 
-    def conclude(self, data: bytes, now: float, age: int = 0) -> None:
+    def conclude(self, data: bytes, now: float, age: int = 0) -> bool:
         """End it with the message that answers it, `age` seconds old.
 
         Its channel has forgotten it.
+
+        Returns:
+            False where the message answers something else, and nothing has ended.
         """
-        if self.done():
-            return
-        self.waits, self.channel = False, None
-        owner = self.owner
-        owner.heard = now
+        listener, owner = self.listener, self.owner
+        if listener is None:
+            return True
         try:
             reply = conclude(
                 self.question, data, owner.endpoint, self.started, now,
-                dropped=self.dropped, sends=self.sends,
+                self.dropped, self.sends,
             )  # fmt: skip
         except UpstreamError as error:
-            # The traceback holds this frame, which holds the Future, which holds it.
-            self.set_exception(error.with_traceback(None))
-        else:
-            if age:
-                reply.ttl = max(0, reply.ttl - age)
-            self.answered(reply)
+            if isinstance(error, BadReply) and wire.mismatch(self.question, data):
+                return False
+            self.listener = self.channel = None
+            owner.heard = now
+            # The traceback holds this frame, which holds what will hold the error.
+            listener.failed(error.with_traceback(None))
+            return True
+        self.listener = self.channel = None
+        owner.heard = now
+        if age:
+            reply.ttl = max(0, reply.ttl - age)
+        listener.answered(reply)
+        return True

@@ -10,7 +10,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from resolverkit.deadlines import Deadlines
+from resolverkit.deadlines import Deadlines, Rounds
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.transports.asked import Asked
 from resolverkit.transports.reconnect import (
@@ -19,16 +19,19 @@ from resolverkit.transports.reconnect import (
     fail_all,
     network_error,
 )
+from resolverkit.upstream import Direct, UnderWay
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
-    from resolverkit.model import Endpoint, Question, Reply
+    from resolverkit.deadlines import Due
+    from resolverkit.model import Endpoint, Question
     from resolverkit.transports.asked import Channel
+    from resolverkit.upstream import Listener
 
 
-class Connected:
+class Connected(Direct):
     """The base of transports that keep a connection.
 
     Args:
@@ -41,6 +44,7 @@ class Connected:
 
     Attributes:
         endpoint: who is asked; its address is filled in once it is known.
+        timeout: as given.
         heard: when the last valid reply came, on the loop's clock.
         loop: the loop of the first query, which it lives on.
     """
@@ -59,7 +63,7 @@ class Connected:
     ) -> None:
         self.endpoint: Endpoint = endpoint
         self.heard: float = 0.0
-        self._timeout = timeout
+        self.timeout: float = timeout
         self._source = source
         self._source_port = source_port
         self._locate = None if endpoint.address else locate
@@ -77,13 +81,13 @@ class Connected:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.endpoint.name}>"
 
-    def query(self, question: Question) -> asyncio.Future[Reply]:
-        """Put `question` to the server; see `Upstream.query`."""
+    def ask(self, question: Question, listener: Listener, now: float) -> UnderWay:
+        """Put `question` to the server; see `Direct.ask`."""
         if self._connector is None:
             self._connector = self._bind()
-        now = self.loop.time()
-        asked = Asked(self, question, now, now + self._timeout)
-        self._deadlines.push(asked)
+        asked = Asked(self, question, listener, now)
+        if self._rounds.next <= now:
+            self._rounds.begin(now)
         channel = self._channel
         if channel is not None:
             channel.send(asked)
@@ -96,7 +100,26 @@ class Connected:
     def _bind(self) -> Connector:
         self.loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self.loop)
+        period = self.timeout / 4
+        self._rounds = Rounds(self.loop, period, self._deadlines, self._find_late)
         return Connector(self.loop, self._connect, self._connect_timeout)
+
+    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
+        """Those whose time ends between then and then, and whether there are more."""
+        found: list[Due] = []
+        others = False
+        for asked in self._outstanding():
+            due = asked.due
+            others = others or due > until
+            if after < due <= until:
+                found.append(asked)
+        return found, others
+
+    def _outstanding(self) -> Iterator[Asked]:
+        if self._connector is not None:
+            yield from self._connector.waiting
+        for channel in self._channels:
+            yield from channel.outstanding()
 
     async def _connect(self) -> None:
         """Make a connection and call `connected`, or raise."""
@@ -183,7 +206,7 @@ class Connected:
     def overdue(self, asked: Asked) -> None:
         """The time of a question is over. Silence since it was sent: a dead stream."""
         channel = asked.channel
-        asked.fail(QueryTimeout(f"no reply within {self._timeout:g} s"))
+        asked.fail(QueryTimeout(f"no reply within {self.timeout:g} s"))
         if channel is not None and channel.reads == asked.seen:
             self.retire(channel)
             younger = channel.take()
@@ -207,4 +230,5 @@ class Connected:
         await self._connector.aclose()
         for channel in tuple(self._channels):  # one that was made meanwhile, too
             await channel.wait_closed()
+        self._rounds.clear()
         self._deadlines.clear()

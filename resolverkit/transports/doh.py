@@ -23,6 +23,7 @@ from resolverkit.transports.tls import TlsOptions, make_context
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
     from aiohttp.abc import AbstractResolver
@@ -117,8 +118,8 @@ class Doh(Connected):
             asked.fail(BadReply(f"a body of more than {MAX_BODY} octets"))
         elif body[:2].strip(b"\0"):
             asked.fail(BadReply("another id"))
-        else:
-            asked.conclude(body, now, head.age)
+        elif not asked.conclude(body, now, head.age):
+            asked.fail(BadReply(wire.mismatch(asked.question, body)))
 
 
 class Http1:
@@ -244,8 +245,12 @@ class Http1:
         if (task := self._tasks.pop(asked, None)) is not None:
             task.cancel()
 
+    def outstanding(self) -> Iterable[Asked]:
+        """All that it has been given and that is not over."""
+        return self._tasks
+
     def take(self) -> list[Asked]:
-        """All that is outstanding; their requests end."""
+        """The same; their requests end."""
         taken = list(self._tasks)
         for asked in taken:
             self.forget(asked)

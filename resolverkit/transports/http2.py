@@ -114,7 +114,7 @@ class Http2(Link):
             ended, session.ended = session.ended, []
             now = self._loop.time()
             for stream in ended:
-                if not stream.asked.done():
+                if stream.asked.waits:
                     self._conclude(stream, now)
         if self._paused and sum(map(len, session.out)) > MAX_BACKLOG:
             error = Http2Error(ENHANCE_YOUR_CALM, "it asks much and reads nothing")
@@ -150,14 +150,19 @@ class Http2(Link):
             if self._session.out:
                 self.schedule()
 
-    def take(self) -> list[Asked]:
-        """All that is outstanding; they are forgotten here."""
+    def outstanding(self) -> list[Asked]:
+        """All that it has been given and that is not over."""
         if self.alpn != "h2":
             return []
-        streams, queue = self._session.streams, self._queue
-        taken = [*(stream.asked for stream in streams.values()), *queue]
-        streams.clear()
-        queue.clear()
+        streams = self._session.streams.values()
+        return [*(stream.asked for stream in streams), *self._queue]
+
+    def take(self) -> list[Asked]:
+        """The same; they are forgotten here."""
+        taken = self.outstanding()
+        if taken:
+            self._session.streams.clear()
+            self._queue.clear()
         return taken
 
     def _leave(self) -> None:

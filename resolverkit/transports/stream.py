@@ -14,12 +14,12 @@ import struct
 from contextvars import Context
 from typing import TYPE_CHECKING, cast
 
-from resolverkit import wire
 from resolverkit.transports.connected import Connected
 from resolverkit.transports.reconnect import MAX_OUTSTANDING, network_error, too_many
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable
 
     from resolverkit.model import Question
     from resolverkit.transports.asked import Asked
@@ -33,8 +33,7 @@ CLOSE_TIMEOUT = 0.25
 """Seconds that the server has to answer a TLS close_notify."""
 
 _IDS = 256  # drawn from the CSPRNG at a time
-_draw = struct.Struct(f"!{_IDS}H").unpack
-_head = struct.Struct("!HH").pack
+_size = struct.Struct("!H").pack
 
 
 class Link(asyncio.BufferedProtocol):
@@ -112,8 +111,12 @@ class Link(asyncio.BufferedProtocol):
         """Write what is to be written."""
         raise NotImplementedError
 
+    def outstanding(self) -> Iterable[Asked]:
+        """All that it has been given and that is not over."""
+        raise NotImplementedError
+
     def take(self) -> list[Asked]:
-        """All that is outstanding; they are forgotten here."""
+        """The same; they are forgotten here."""
         raise NotImplementedError
 
     def forget(self, asked: Asked) -> None:
@@ -150,9 +153,9 @@ class Frames(Link):
         super().__init__(owner)
         self._encode = owner.encode
         self._encrypted = owner._context is not None
-        self._pending: dict[int, Asked] = {}
-        self._unsent: dict[int, Asked] = {}
-        self._ids: list[int] = []
+        self._pending: dict[bytes, Asked] = {}
+        self._unsent: dict[bytes, Asked] = {}
+        self._ids: list[bytes] = []
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,7 +189,8 @@ class Frames(Link):
             return
         while True:
             if not ids:
-                ids.extend(_draw(secrets.token_bytes(2 * _IDS)))
+                drawn = secrets.token_bytes(2 * _IDS)
+                ids.extend([drawn[i : i + 2] for i in range(0, 2 * _IDS, 2)])
             ident = ids.pop()
             if ident not in pending:
                 break
@@ -204,7 +208,7 @@ class Frames(Link):
         encode, messages = self._encode, []
         for ident, asked in self._unsent.items():
             message = encode(asked.question)
-            messages.append(_head(len(message), ident) + message[2:])
+            messages.append(_size(len(message)) + ident + message[2:])
         self._unsent.clear()
         if self._encrypted and len(messages) > 1:
             # A record of its own for the last: of what one record holds, dnsdist 1.7
@@ -222,16 +226,13 @@ class Frames(Link):
             stop = pos + 2 + (data[pos] << 8 | data[pos + 1])
             if stop > end:
                 break
-            asked = pending.pop(data[pos + 2] << 8 | data[pos + 3], None)
             message = data[pos + 2 : stop]
             pos = stop
-            if asked is None:
-                pass  # late: its question was cancelled, or timed out
-            elif wire.mismatch(asked.question, message):
+            asked = pending.pop(message[:2], None)
+            # None is late: its question was dropped, or timed out.
+            if asked is not None and not asked.conclude(message, now):
                 asked.dropped += 1
                 pending[asked.tag] = asked
-            else:
-                asked.conclude(message, now)
         return pos
 
     def forget(self, asked: Asked) -> None:
@@ -239,8 +240,12 @@ class Frames(Link):
         self._pending.pop(asked.tag, None)
         self._unsent.pop(asked.tag, None)
 
+    def outstanding(self) -> Iterable[Asked]:
+        """All that it has been given and that is not over."""
+        return self._pending.values()
+
     def take(self) -> list[Asked]:
-        """All that is outstanding; they are forgotten here."""
+        """The same; they are forgotten here."""
         taken = list(self._pending.values())
         self._pending.clear()
         self._unsent.clear()

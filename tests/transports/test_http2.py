@@ -378,7 +378,9 @@ def test_a_question_that_ends_gives_up_its_stream(doh):
         async with h2_server(note) as server:
             upstream = doh(server, timeout=0.3)
             asked = upstream.query(ask())
-            await until(lambda: asked.sends and asked.tag is not None)
+            await until(
+                lambda: asked.under_way.sends and asked.under_way.tag is not None
+            )
             asked.cancel()
             late = upstream.query(ask("late.example"))
             await upstream.query(ask())
@@ -568,7 +570,7 @@ def test_aclose_with_streams_open(doh):
         async with h2_server(Peer.event) as server:
             upstream = doh(server)
             asked = upstream.query(ask())
-            await until(lambda: asked.sends)
+            await until(lambda: asked.under_way.sends)
             await asyncio.sleep(0)
             await upstream.aclose()
             await upstream.aclose()
@@ -621,7 +623,9 @@ def test_who_asks_much_and_reads_nothing_is_left(doh):
         async with h2_server(pings) as server:
             upstream = doh(server)
             first = upstream.query(ask())
-            await until(lambda: first.sends and first.tag is not None)
+            await until(
+                lambda: first.under_way.sends and first.under_way.tag is not None
+            )
             upstream._channel.pause_writing()  # as asyncio does when it cannot send
             paused.set()
             assert (await first).attempts[0].sends == 2
@@ -667,7 +671,7 @@ def test_a_connection_without_numbers_for_streams_is_replaced(doh):
         async with h2_server(hold) as server:
             upstream = doh(server)
             old = upstream.query(ask("old.example"))
-            await until(lambda: old.sends and old.tag is not None)
+            await until(lambda: old.under_way.sends and old.under_way.tag is not None)
             channel = upstream._channel
             channel._session._number = (1 << 31) - 1
             assert (await upstream.query(ask())).attempts[0].sends == 2

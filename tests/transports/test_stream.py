@@ -237,13 +237,13 @@ def test_frames_may_be_split_at_every_octet():
         async with Server(hold) as server:
             upstream = tcp(server)
             first = upstream.query(ask())
-            await until(lambda: first.sends)
+            await until(lambda: first.under_way.sends)
             link = upstream._channel
             assert isinstance(link, Frames)
             for cut in range(140):
                 asked = [upstream.query(ask(f"h{i}.example")) for i in range(3)]
                 whole = b"".join(
-                    frame(answer(a.tag.to_bytes(2, "big") + a.question.wire[2:]))
+                    frame(answer(a.under_way.tag + a.under_way.question.wire[2:]))
                     for a in asked
                 )
                 for part in (whole[:cut], whole[cut:]):
@@ -251,7 +251,7 @@ def test_frames_may_be_split_at_every_octet():
                     link.buffer_updated(len(part))
                 assert all(a.done() for a in asked)
                 assert [(await a).final for a in asked] == [
-                    a.question.wire_name for a in asked
+                    a.under_way.question.wire_name for a in asked
                 ]
             first.cancel()
             await upstream.aclose()
@@ -264,9 +264,11 @@ def test_the_largest_frame_fits_behind_a_partial_one():
         async with Server(hold) as server:
             upstream = tcp(server)
             asked = upstream.query(ask())
-            await until(lambda: asked.sends)
+            await until(lambda: asked.under_way.sends)
             link = upstream._channel
-            good = frame(answer(asked.tag.to_bytes(2, "big") + asked.question.wire[2:]))
+            good = frame(
+                answer(asked.under_way.tag + asked.under_way.question.wire[2:])
+            )
             data = (frame(bytes(65_535)) * 3 + good)[:-1]
             while data:
                 room = link.get_buffer(-1)
@@ -456,7 +458,7 @@ def test_cancelling_frees_the_slot_and_a_late_reply_is_ignored():
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert doomed.cancelled()
-            assert list(upstream._channel._pending.values()) == [kept]
+            assert list(upstream._channel._pending.values()) == [kept.under_way]
             release.set()
             assert (await kept).attempts[0].dropped == 0
             await upstream.aclose()
@@ -532,7 +534,9 @@ def test_a_server_that_does_not_read_is_not_flooded():
         async with Server(slow) as server:
             upstream = tcp(server, timeout=8)
             asked = [upstream.query(ask())]
-            await until(lambda: asked[0].sends and not upstream._channel._unsent)
+            await until(
+                lambda: asked[0].under_way.sends and not upstream._channel._unsent
+            )
             link = upstream._channel
             asked += [upstream.query(ask(f"{i}.example")) for i in range(1000)]
             link.pause_writing()
@@ -561,12 +565,12 @@ def test_too_many_questions_fail_clearly(monkeypatch):
             with pytest.raises(NetworkError, match="outstanding") as caught:
                 await waiting[3]
             assert caught.value.local
-            await until(lambda: waiting[0].sends)
+            await until(lambda: waiting[0].under_way.sends)
             with pytest.raises(NetworkError, match="outstanding"):
                 await upstream.query(ask())
             waiting[0].cancel()
             again = upstream.query(ask())
-            assert again.sends == 1
+            assert again.under_way.sends == 1
             await upstream.aclose()
             for future in (*waiting[1:3], again):
                 with pytest.raises(NetworkError, match="closed"):
@@ -619,7 +623,7 @@ def test_aclose_fails_what_is_outstanding_and_is_idempotent():
         async with Server(hold) as server:
             upstream = tcp(server)
             asked = upstream.query(ask())
-            await until(lambda: asked.sends)
+            await until(lambda: asked.under_way.sends)
             await upstream.aclose()
             await upstream.aclose()
             with pytest.raises(NetworkError, match="the transport is closed"):
