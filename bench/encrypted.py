@@ -30,10 +30,10 @@ SHARES = {OURS: 1, EACH: 40, SHARED: 8}
 
 
 @asynccontextmanager
-async def _server() -> AsyncIterator[tuple[int, str]]:
+async def _server(*how: str) -> AsyncIterator[tuple[int, str]]:
     """The port of a responder over TLS, and whom to trust."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, Path(__file__).with_name("tls_responder.py"),
+        sys.executable, Path(__file__).with_name("tls_responder.py"), *how,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdin is not None
@@ -118,13 +118,16 @@ async def _shared_dot(port: int, ca: str) -> Peer:
 
 
 def misses(
-    scheme: str, concurrency: int = 50, *, asks: int = 2000
+    scheme: str, *how: str, concurrency: int = 50, asks: int = 2000
 ) -> Callable[..., Any]:
-    """µs of the client's CPU per miss over ``"https"`` or ``"tls"``."""
+    """µs of the client's CPU per miss over ``"https"`` or ``"tls"``.
+
+    `how` is for the responder.
+    """
 
     async def measure(rounds: int, _: int) -> Series:
         series = Series()
-        async with _server() as (port, ca):
+        async with _server(*how) as (port, ca):
             asking = {OURS: _ours(scheme, port, ca)}
             if scheme != "https" or _can_doh():
                 shared = _shared_doh if scheme == "https" else _shared_dot

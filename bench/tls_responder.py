@@ -1,15 +1,19 @@
 """The responder over TLS: DoH by HTTP/2 where that is agreed on, else DoT.
 
-Run without arguments; prints its port and the file of the authority to trust, and stops
-when its standard input closes. It reads frames by hand and believes what it is told: a
-server for benchmarks, which is to cost as little as can be.
+Prints its port and the file of the authority to trust, and stops when its standard
+input closes. With the argument ``changing`` a header says how long and how old its
+reply is, as those of public resolvers do; else all are the same. It reads frames by
+hand and believes what it is told: a server for benchmarks, which is to cost as little
+as can be.
 """
 
 import asyncio
+import itertools
 import os
 import struct
 import sys
 
+from hpack import Encoder
 from responder import reply_to
 
 from resolverkit.testing.certificates import Certificates
@@ -28,6 +32,27 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack("!IBI", len(payload) << 8 | kind, flags, stream) + payload
 
 
+CHANGING = sys.argv[1:] == ["changing"]
+_replies = itertools.count()
+
+
+def header(encoder: Encoder, size: int) -> bytes:
+    """The header of a reply of so many octets: another one for each, or always one."""
+    if not CHANGING:
+        return BLOCK
+    count = next(_replies)
+    seconds = count // 1000 % 60
+    return encoder.encode(
+        [
+            (b":status", b"200"),
+            (b"content-type", TYPE),
+            (b"content-length", b"%d" % size),
+            (b"date", b"Mon, 23 Nov 2026 07:00:%02d GMT" % seconds),
+            (b"cache-control", b"max-age=%d" % (count % 300)),
+        ]
+    )
+
+
 class Server(asyncio.Protocol):
     """One connection, of either kind."""
 
@@ -39,6 +64,7 @@ class Server(asyncio.Protocol):
         tls = transport.get_extra_info("ssl_object")
         self.h2 = tls.selected_alpn_protocol() == "h2"
         self.bodies: dict[int, bytes] = {}
+        self.encoder = Encoder()
         if self.h2:
             self.skip = PREFACE
             settings = frame(SETTINGS, 0, 0, struct.pack("!HI", 3, 1000))
@@ -79,7 +105,8 @@ class Server(asyncio.Protocol):
                 )
             if kind == DATA and flags & END_STREAM:
                 reply = reply_to(self.bodies.pop(stream))
-                out.append(frame(HEADERS, END_HEADERS, stream, BLOCK))
+                block = header(self.encoder, len(reply))
+                out.append(frame(HEADERS, END_HEADERS, stream, block))
                 out.append(frame(DATA, END_STREAM, stream, reply))
             elif kind == SETTINGS and not flags & ACK:
                 out.append(frame(SETTINGS, ACK, 0))
