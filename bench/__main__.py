@@ -118,6 +118,30 @@ def misses(
     return measure
 
 
+def latency(asks: int = 2000) -> Callable[..., Any]:
+    """µs of the clock from a question to its answer, with nothing else under way."""
+
+    async def measure(rounds: int, port: int) -> Series:
+        asking = {
+            OURS: peers.ours(port),
+            "aiodns": peers.aiodns(port),
+            "dnspython": peers.dnspython(port, cached=False),
+            "bare": peers.bare(port),
+        }
+        series = Series()
+        for turn in range(-1, rounds):  # the first is not counted
+            for name, peer in asking.items():
+                count = asks // SHARES.get(name, 1)
+                took = await one_after_another(peer.ask, fresh_names(count))
+                if turn >= 0:
+                    series.add(name, took / count * 1e6)
+        for peer in asking.values():
+            await peer.aclose()
+        return series
+
+    return measure
+
+
 SCENARIOS = (
     Scenario("import", imports.imports, 1 / 1.3),
     Scenario("import and first answer", imports.first_answer, 1 / 1.3),
@@ -143,6 +167,7 @@ SCENARIOS = (
     Scenario("hit, 1,000 names, stores", stores.hits(1000), 0),
     Scenario("miss, 50 at once, stores", stores.misses(50), 0),
     Scenario("a store of 100,000 names", stores.restart(100_000), 0),
+    Scenario("miss, one by one", latency(), 2),
     Scenario("miss, 50 at once", misses(50), 4),
     Scenario("miss, 500 at once", misses(500), 3),
     Scenario("miss, 50 at once, address read", misses(50, read=True), 2.5),
