@@ -174,7 +174,8 @@ class _Flight:
     failure: UpstreamError | None = None  # and the upstreams have, meanwhile
     asked: UnderWay | None = None
 
-    def __init__(
+    # No __init__: it would take longer than what it does.
+    def begin(
         self,
         cache: Cache,
         key: bytes,
@@ -182,12 +183,14 @@ class _Flight:
         upstream: Upstream,
         started: float,
     ) -> None:
+        """Take in what it is for, and stand on the table."""
         self.cache = cache
         self.key = key
         self.question = question
         self.upstream = upstream
         self.started = started
         self.waiters: list[Waiter] = []
+        cache._flights[key] = self
 
     def looked_up(self, record: Record | None) -> None:
         """The store has spoken."""
@@ -308,7 +311,8 @@ class Cache(Memory):
                     if entry is not None:
                         return self._serve_stale(entry, "not asked again yet")
                     raise failure.again(moment)
-            self._flights[key] = flight = _Flight(self, key, question, upstream, now)
+            flight = _Flight()
+            flight.begin(self, key, question, upstream, now)
         due = started + call.lifetime
         if entry is not None:
             patience = self._stale_due(entry, flight, call, due, self.clock())
@@ -393,7 +397,8 @@ class Cache(Memory):
             assert self._loop is not None
             self.refreshes += 1
             key, moment = question.key, self._loop.time()
-            self._flights[key] = flight = _Flight(self, key, question, upstream, moment)
+            flight = _Flight()
+            flight.begin(self, key, question, upstream, moment)
             self._launch(flight, look=False)
 
     def fresh(self, question: Question) -> Served | None:

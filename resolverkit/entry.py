@@ -15,7 +15,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from resolverkit import policy, wire
-from resolverkit.model import Kind, Outcome, PlainReply
+from resolverkit.model import Kind, Outcome, PlainReply, plain_reply
 
 if TYPE_CHECKING:
     import dns.message
@@ -169,7 +169,7 @@ class Entry:
             return self.more.reply
         _, started, elapsed, ttl, size = _unpack(self.packed)
         data = self.packed[_HEAD:]
-        return PlainReply(data, ttl, size, self._who, started, elapsed).reply()
+        return plain_reply(data, ttl, size, self._who, started, elapsed).reply()
 
     @property
     def plain(self) -> bytes | None:

@@ -28,7 +28,7 @@ import dns.rcode
 import dns.rdatatype
 
 from resolverkit.errors import BadReply
-from resolverkit.model import Ede, Kind, PlainReply, Question, Reply
+from resolverkit.model import Ede, Kind, Question, Reply, plain_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,7 +187,7 @@ class Mould:
         return _new_tuple(  # past its __new__, which is a call in Python
             Question,
             (
-                tail + self._flags + view,
+                tail + self._flags + view if view else tail + self._flags,
                 self._header + tail + self._opt,
                 12 + len(tail),
                 self.rdtype,
@@ -331,7 +331,7 @@ def read_reply(question: Question, data: bytes) -> Reply:
     """
     ttl = plain_ttl(question, data)
     if ttl >= 0:
-        return PlainReply(data, ttl, question.end - 16).reply()
+        return plain_reply(data, ttl, question.end - 16).reply()
     return read_unusual(question, data)
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from resolverkit import errors, wire
-from resolverkit.model import Kind, PlainReply, Reply
+from resolverkit.model import Kind, Reply, plain_reply
 from resolverkit.upstream import Direct, Pending, UnderWay, Watched, asker
 
 QUESTION = wire.make_question(wire.text_to_wire("www.example.com"), 1)
@@ -85,7 +85,7 @@ def test_a_future_has_the_whole_of_a_plain_reply():
         future = slow.query(QUESTION)
         name = QUESTION.wire_name
         head = b"\0\0\x81\xa0\0\1\0\1\0\0\0\0"
-        plain = PlainReply(head + name, 60, len(name))
+        plain = plain_reply(head + name, 60, len(name))
         slow.asked.listener.answered(plain)
         reply = future.result()
         assert (reply.kind, reply.ttl, reply.final) == (Kind.DATA, 60, name)

@@ -30,7 +30,7 @@ from resolverkit.answer import Answer
 from resolverkit.entry import Entry
 from resolverkit.errors import BadReply
 from resolverkit.memory import Memory
-from resolverkit.model import Kind, PlainReply, Source
+from resolverkit.model import Kind, Source, plain_reply
 from resolverkit.policy import StalePolicy
 
 NAMES = [
@@ -977,7 +977,7 @@ def test_the_fast_lane_says_what_the_scanner_says(case):
     ttl = wire.plain_ttl(question, data)
     if ttl < 0:
         return
-    reply = PlainReply(data, ttl, question.end - 16).reply()
+    reply = plain_reply(data, ttl, question.end - 16).reply()
     assert wire.mismatch(question, data) == ""
     assert not data[2] & 2
     scanned = wire._scan(question, data)

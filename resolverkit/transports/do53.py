@@ -237,10 +237,14 @@ class Do53(Direct):
                     self._tidy(port)
                 asked.listener = None
                 self.heard = now = self._time()
-                size, started = question.end - 16, asked.started
-                listener.answered(
-                    PlainReply(data, ttl, size, self.endpoint, started, now - started)
-                )
+                plain = PlainReply()
+                plain.wire = data
+                plain.ttl = ttl
+                plain.name_size = question.end - 16
+                plain.endpoint = self.endpoint
+                plain.started = started = asked.started
+                plain.elapsed = now - started
+                listener.answered(plain)
                 return
         self._judge(asked, data)
 

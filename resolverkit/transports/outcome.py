@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from resolverkit import wire
 from resolverkit.errors import BadReply, ServerFailure, UpstreamError
-from resolverkit.model import Attempt, Kind, Outcome, PlainReply, rcode_text
+from resolverkit.model import (
+    Attempt,
+    Kind,
+    Outcome,
+    PlainReply,
+    plain_reply,
+    rcode_text,
+)
 
 if TYPE_CHECKING:
     from resolverkit.model import Endpoint, Question, Reply
@@ -52,7 +59,7 @@ def conclude(
     ttl = wire.plain_ttl(question, data)
     if ttl >= 0:
         size, elapsed = question.end - 16, now - started
-        plain = PlainReply(data, ttl, size, endpoint, started, elapsed)
+        plain = plain_reply(data, ttl, size, endpoint, started, elapsed)
         if sends == 1 and not dropped:
             return plain
         reply = plain.reply()
