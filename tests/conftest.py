@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[MISSING] = set()
     for variable in ("RESOLVERKIT_UPSTREAMS", "RESOLVERKIT_CONFIG"):
         os.environ.pop(variable, None)  # whom a developer's shell names is not asked
+    # A shell's job in the background ignores Ctrl-C, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "untidy(reason): may leave tasks behind or make asyncio log errors"
     )
