@@ -168,11 +168,7 @@ _Waiter = TypeVar("_Waiter", bound=Waiter)
 class _Flight:
     """The one running resolution of a question."""
 
-    # What most flights do without.
-    denial: Reply | None = None  # waits to be confirmed
-    looking = False  # the store has not spoken yet
-    failure: UpstreamError | None = None  # and the upstreams have, meanwhile
-    asked: UnderWay | None = None
+    failure: UpstreamError | None = None  # of the upstreams, while the store is silent
 
     # No __init__: it would take longer than what it does.
     def begin(
@@ -190,6 +186,9 @@ class _Flight:
         self.upstream = upstream
         self.started = started
         self.waiters: list[Waiter] = []
+        self.denial: Reply | None = None  # waits to be confirmed
+        self.looking = False  # the store has not spoken yet
+        self.asked: UnderWay | None = None
         cache._flights[key] = self
 
     def looked_up(self, record: Record | None) -> None:

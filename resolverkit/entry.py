@@ -280,15 +280,15 @@ class Entry:
         return now < self.expires + stale.max_stale
 
 
-def new_entry(question: Question, reply: PlainReply, now: float) -> Entry:
+def new_entry(key: bytes, reply: PlainReply, now: float) -> Entry:
     """The entry of a plain reply; as `Entry.__init__` makes it, and cheaper."""
     entry = _new(Entry)
     ttl = reply.ttl
-    entry.key = question.key
+    entry.key = key
     entry.answer = entry.text = entry.more = None
     entry.used = False
     entry._who = reply.endpoint
-    head = _pack(now, reply.started, reply.elapsed, ttl, question.end - 16)
+    head = _pack(now, reply.started, reply.elapsed, ttl, reply.name_size)
     entry.packed = head + reply.wire
     entry.refresh_at = now + ttl * _UNTIL_REFRESH
     return entry

@@ -285,7 +285,7 @@ class Memory:
         old = self._positive.get(key)
         if old is not None:
             self._remove(key, old)
-        self._positive[key] = entry = new_entry(question, reply, now)
+        self._positive[key] = entry = new_entry(key, reply, now)
         self._bytes += ENTRY_COST + len(key) + len(entry.packed)  # its `size`
         if self._bytes > self.max_bytes:
             self._shrink()

@@ -83,7 +83,7 @@ class _Call(Call):
     rdtype: dns.rdatatype.RdataType
     rdclass: dns.rdataclass.RdataClass
     mould: wire.Mould | None  # None where queries are built by dnspython
-    way: Way = ANY_WAY
+    way: Way
 
 
 class Resolver(dns.asyncresolver.Resolver):
@@ -398,6 +398,7 @@ class Resolver(dns.asyncresolver.Resolver):
         call.stale = self._stale
         call.started = stack.time()
         call.lifetime = min(patience, self.lifetime)
+        call.variant = b""
         return call
 
     def _serve(
@@ -443,12 +444,11 @@ class Resolver(dns.asyncresolver.Resolver):
         call.mould = self._mould(call.rdtype, call.rdclass)
         call.lifetime = self.lifetime if lifetime is None else lifetime
         config.check_timeout("lifetime", call.lifetime)
-        if tcp or source or source_port:
-            call.way = (tcp, source, source_port)
-            call.variant = repr(call.way).encode()
+        own_way = bool(tcp or source or source_port)
+        call.way = (tcp, source, source_port) if own_way else ANY_WAY
+        call.variant = repr(call.way).encode() if own_way else b""
         call.stale = self._stale if stale is None else _stale_policy(stale)
-        if refresh:
-            call.refresh = True
+        call.refresh = bool(refresh)
         if len(self._calls) < _MAX_SPELLINGS:
             self._calls[options] = call
         return call
