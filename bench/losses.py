@@ -108,10 +108,11 @@ def tails(
 
     async def measure(rounds: int, _: int) -> Table:
         table = Table()
+        asking = [OURS, *(w for w in others if w == "dnspython" or peers.is_there(w))]
         go_first()
         try:
             for _ in range(rounds):
-                for who in (OURS, *others):
+                for who in asking:
                     table.add(who, (await _one(who, loss, dead, asks)).told())
         finally:
             go_along()

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import dns.asyncresolver
@@ -30,6 +31,14 @@ class Peer:
     ask: Ask
     read: Ask
     aclose: Callable[[], Awaitable[object]]
+
+
+def is_there(package: str) -> bool:
+    """Whether a peer is installed; says so where it is not."""
+    if find_spec(package) is None:
+        print(f"  without {package}: it is not installed, or has no wheel for this")
+        return False
+    return True
 
 
 async def nothing() -> None:

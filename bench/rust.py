@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import peers
@@ -20,9 +19,9 @@ def misses(concurrency: int, *, asks: int = 8000) -> Callable[..., Any]:
 
     async def measure(rounds: int, port: int) -> Series:
         asking = {OURS: peers.ours(port)}
-        if _is_there("blastdns"):
+        if peers.is_there("blastdns"):
             asking["blastdns"] = peers.blastdns(port)
-        batch = _presolv(port) if _is_there("presolv") else None
+        batch = _presolv(port) if peers.is_there("presolv") else None
         series = Series()
         for turn in range(-1, rounds):  # the first is not counted
             for name, peer in asking.items():
@@ -41,13 +40,6 @@ def misses(concurrency: int, *, asks: int = 8000) -> Callable[..., Any]:
         return series
 
     return measure
-
-
-def _is_there(package: str) -> bool:
-    if find_spec(package) is None:
-        print(f"  without {package}: it is not installed, or has no wheel for this")
-        return False
-    return True
 
 
 def _presolv(port: int) -> Callable[[list[str]], None]:
