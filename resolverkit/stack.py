@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from contextvars import Context
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeGuard
 
 import dns.exception
@@ -346,7 +347,8 @@ class Stack:
         """
         self._retired = True
         self._cache.forget_failures()
-        self.loop.call_later(policy.RESOLUTION_DEADLINE, self._close_retired)
+        delay, empty = policy.RESOLUTION_DEADLINE, Context()
+        self.loop.call_later(delay, self._close_retired, context=empty)
 
     def _close_retired(self) -> None:
         self._closing = self.loop.create_task(self.aclose())

@@ -303,20 +303,27 @@ def asker(upstream: Upstream) -> Ask:
 def _ask(
     upstream: Upstream, question: Question, listener: Listener, _now: float
 ) -> UnderWay:
-    """Ask one that gives an awaitable, in a context that no caller shares."""
-    return Watched(Context().run(start, upstream, question), listener)
+    """Ask one that gives an awaitable."""
+    return Watched(start(upstream, question), listener)
 
 
 def start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
-    """Put `question` to `upstream`; a user's coroutine becomes a task."""
+    """Put `question` to `upstream`, in a context that no caller shares.
+
+    A user's coroutine becomes a task.
+    """
+    return Context().run(_start, upstream, question)
+
+
+def _start(upstream: Upstream, question: Question) -> asyncio.Future[Reply]:
     try:
         asked = upstream.query(question)
         return asked if isinstance(asked, Pending) else asyncio.ensure_future(asked)
     except Exception as error:  # noqa: BLE001 - a user's own class may raise anything
-        return crashed(error)
+        return _crashed(error)
 
 
-def crashed(error: Exception) -> asyncio.Future[Reply]:
+def _crashed(error: Exception) -> asyncio.Future[Reply]:
     """The Future of an upstream whose `query` raised: its failure, as any other."""
 
     async def fail() -> Reply:
@@ -328,11 +335,14 @@ def crashed(error: Exception) -> asyncio.Future[Reply]:
 def listen(
     asked: asyncio.Future[Reply], listener: Callable[[asyncio.Future[Reply]], None]
 ) -> None:
-    """Have `listener` called when `asked` is done: at once where that can be."""
+    """Have `listener` called when `asked` is done: at once where that can be.
+
+    It keeps no context of a caller, and what it asks for has none either.
+    """
     if isinstance(asked, Pending) and not asked.done():
         asked.then = listener
     else:
-        asked.add_done_callback(listener)
+        asked.add_done_callback(listener, context=Context())
 
 
 def drop(asked: asyncio.Future[Reply]) -> None:

@@ -9,7 +9,6 @@ has half of the lifetime.
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 from typing import TYPE_CHECKING, TypeAlias
 
 import dns.message
@@ -83,7 +82,7 @@ async def _ask(
 ) -> list[_Result]:
     """Ask all at once, and wait for all of them."""
     loop = asyncio.get_running_loop()
-    asked = [Context().run(start, upstream, question) for upstream in upstreams]
+    asked = [start(upstream, question) for upstream in upstreams]
     late = list(range(len(asked)))
     pause = health.COLD_DELAY
     try:

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import tracemalloc
+import weakref
+from contextvars import ContextVar
 
 import dns.edns
 import dns.flags
@@ -27,7 +29,7 @@ from virtual import (
 
 from resolverkit import Reply, StalePolicy
 from resolverkit.cache import Cache, Call
-from resolverkit.model import Kind
+from resolverkit.model import Endpoint, Kind
 from resolverkit.testing import (
     ScriptedUpstream,
     VirtualLoop,
@@ -38,6 +40,7 @@ from resolverkit.testing import (
     servfail,
     silent,
 )
+from resolverkit.transports.do53 import Do53
 from resolverkit.wire import read_reply
 
 GOOD = answer("192.0.2.1")
@@ -727,23 +730,75 @@ def test_closing_ends_the_flights_and_tells_the_callers():
     assert run(main) == ("NoNameservers", "upstream", 500)
 
 
-def test_a_flight_has_an_empty_context():
-    """Connections, reader callbacks and flights start in an empty context."""
-    import contextvars
+REQUEST = ContextVar("request", default="none")
 
-    request = contextvars.ContextVar("request", default="none")
+
+@pytest.mark.parametrize("strategy", ["hedge", "race"])
+@pytest.mark.parametrize("first", ["none", "fails", "closed"])
+def test_a_flight_has_an_empty_context(first, strategy):
+    """Connections, reader callbacks and flights start in an empty context; whoever is
+    asked because another has failed, too."""
     seen = []
 
     def script(_question, _nth):
-        seen.append(request.get())
+        seen.append(REQUEST.get())
         return GOOD
 
     async def main():
-        request.set("mine")
-        await call(resolver(ScriptedUpstream("a", script)))
+        REQUEST.set("mine")
+        closed = Do53(Endpoint("closed", address="192.0.2.1", port=53))
+        await closed.aclose()
+        failing = ScriptedUpstream("f", servfail())
+        before = {"none": [], "fails": [failing], "closed": [closed]}[first]
+        members = [*before, ScriptedUpstream("a", script)]
+        await call(resolver(*members, strategy=strategy))
 
     run(main)
     assert seen == ["none"]
+
+
+def test_a_flight_keeps_nothing_of_a_caller_that_has_gone():
+    class Large:
+        pass
+
+    async def main():
+        r = resolver(ScriptedUpstream("a", answer("192.0.2.1", after=5)))
+
+        async def ask():
+            large = Large()
+            REQUEST.set(large)
+            await call(r, lifetime=0.1)
+            return weakref.ref(large)
+
+        large = await asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        gc.collect()
+        return large()
+
+    assert run(main) is None
+
+
+def test_nor_does_a_stack_that_gives_way_to_another():
+    class Large:
+        pass
+
+    async def main():
+        r = resolver(ScriptedUpstream("a", GOOD))
+        await call(r)
+
+        async def ask():
+            large = Large()
+            REQUEST.set(large)
+            r.timeout = 1.5
+            await call(r, "www.example.net")
+            return weakref.ref(large)
+
+        large = await asyncio.create_task(ask())
+        await asyncio.sleep(0.1)
+        gc.collect()
+        return large()
+
+    assert run(main) is None
 
 
 # --- memory --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
+from contextvars import Context
 from typing import TYPE_CHECKING, Literal
 
 from resolverkit import health
@@ -211,7 +212,7 @@ class Group(ABC):
                 was_down = child.health.succeeded(now, now - started, sample=False)
                 self._recovered(child, was_down)
 
-        probe.add_done_callback(ended)
+        probe.add_done_callback(ended, context=Context())
         return probe
 
     def _recovered(self, child: Child, was_down: bool) -> None:

@@ -27,7 +27,6 @@ given rather than by SRTT. Nobody waits in a task: groups hang callbacks on Futu
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context
 from typing import TYPE_CHECKING
 
 from resolverkit.groups.group import Group
@@ -69,8 +68,7 @@ class Hedge(Direct, Group):
         if now >= ranking.until or (srtt is not None and srtt > ranking.second):
             self._rank(now)
         if self._down or self.delay == 0:
-            order, down = self._order, self._down
-            race = Context().run(self._race, question, order, down, loop, now)
+            race = self._race(question, self._order, self._down, loop, now)
             return Watched(race, listener)
         budget = self.budget  # as `Budget.ask`, without the call
         budget.asked += 1
