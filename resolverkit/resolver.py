@@ -55,6 +55,7 @@ _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 _UPSTREAM, _CACHE = Source.UPSTREAM, Source.CACHE
 _STALE, _HELD = Source.STALE, Source.HELD
 _MAX_SPELLINGS = 256  # of types, in the table of hits
+_MAX_CALLS = 256  # that are asked for in different ways
 _NEVER = math.inf
 
 
@@ -299,7 +300,12 @@ class Resolver(dns.asyncresolver.Resolver):
                         answer = entry.answer = Answer(entry, _CACHE, store)
                     return answer
         options = (rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh)
-        call = self._calls.get(options) or self._call(options)
+        try:
+            call = self._calls.get(options)
+        except TypeError:  # one of them cannot be a key: which one, is told below
+            call = None
+        if call is None:
+            call = self._call(options)
         stack = self._bind(backend)
         if search is None:
             search = self.use_search_by_default
@@ -449,8 +455,9 @@ class Resolver(dns.asyncresolver.Resolver):
         call.variant = repr(call.way).encode() if own_way else b""
         call.stale = self._stale if stale is None else _stale_policy(stale)
         call.refresh = bool(refresh)
-        if len(self._calls) < _MAX_SPELLINGS:
-            self._calls[options] = call
+        if len(self._calls) >= _MAX_CALLS:
+            self._calls.clear()  # of lifetimes, each of which is used once
+        self._calls[options] = call
         return call
 
     def _mould(

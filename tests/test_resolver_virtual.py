@@ -829,6 +829,38 @@ def test_one_default_resolver_for_each_thread():
     assert others[0] is not mine
 
 
+# --- options of a call ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ({"lifetime": [5]}, "lifetime=[5]: allowed is a number of seconds > 0"),
+        ({"stale": {}}, "stale={}: allowed are True, False and a StalePolicy"),
+    ],
+)
+def test_an_option_that_no_table_can_hold_is_told_by_its_name(option, told):
+    async def main():
+        with pytest.raises(ConfigurationError) as caught:
+            await resolver(*upstreams(GOOD)).resolve(WWW, **option)
+        return str(caught.value)
+
+    assert run(main) == told
+
+
+def test_a_lifetime_of_its_own_for_each_call_takes_no_place_from_other_calls():
+    async def main():
+        r = resolver(*upstreams(GOOD))
+        for i in range(1000):
+            await r.resolve(WWW, lifetime=1 + i / 1000, refresh=True)
+        assert len(r._calls) <= 256
+        for _ in range(2):
+            await r.resolve("www.example.net")
+        return [options[5] for options in r._calls if options[5] is None]
+
+    assert run(main) == [None]
+
+
 # --- reference cycles ----------------------------------------------------------------
 
 
