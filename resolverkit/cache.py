@@ -462,8 +462,8 @@ class Cache(Memory):
         ask = asker(flight.upstream)
         flight.asked = ask(flight.question, flight, self._loop.time())
 
-    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
-        """Callers whose time ends between then and then; whether there are flights.
+    def _find_late(self, until: float) -> tuple[list[Due], bool]:
+        """Callers whose time ends by then, and whether there are flights.
 
         And the timer that ends flights is armed, where that is near.
         """
@@ -472,7 +472,7 @@ class Cache(Memory):
             found += [
                 waiter
                 for waiter in flight.waiters
-                if waiter.entry is None and after < waiter.due <= until
+                if waiter.due <= until and waiter.entry is None and waiter.waits
             ]
         first = next(iter(self._flights.values()), None)
         if first is not None and self._horizon is None:

@@ -149,8 +149,8 @@ class Rounds:
         loop: where the timer runs.
         period: seconds from round to round, while anybody waits.
         table: where those go that are due before the next round.
-        find: gives those who wait and are due after the first time, and no later than
-            the second; and whether there are others.
+        find: gives those who wait and are due by a time, and whether there are others;
+            who is told already, or about to be, takes no harm from being found again.
 
     Attributes:
         next: loop time of the next round; in the past while there is none to come.
@@ -164,7 +164,7 @@ class Rounds:
         loop: asyncio.AbstractEventLoop,
         period: float,
         table: Deadlines,
-        find: Callable[[float, float], tuple[list[Due], bool]],
+        find: Callable[[float], tuple[list[Due], bool]],
     ) -> None:
         self._loop = loop
         self._period = period
@@ -180,9 +180,9 @@ class Rounds:
             self._timer = self._loop.call_at(due, self._look, context=Context())
 
     def _look(self) -> None:
-        self._timer, before = None, self.next
+        self._timer = None
         now = self._loop.time()
-        found, others = self._find(before, now + self._period)
+        found, others = self._find(now + self._period)
         if others or found:
             self.begin(now)
         else:

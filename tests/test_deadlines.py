@@ -250,11 +250,11 @@ class Kept:
         self.table = Deadlines(loop)
         self.rounds = Rounds(loop, period, self.table, self.find)
 
-    def find(self, after, until):
+    def find(self, until):
         found = [
             Deadline(due, lambda number=number, due=due: self.tell(number, due))
             for number, due in self.waiting.items()
-            if after < due <= until
+            if due <= until
         ]
         return found, any(due > until for due in self.waiting.values())
 
@@ -295,6 +295,16 @@ def test_rounds_tell_each_who_still_waits_at_its_time(steps):
     loop.run(loop.now + 100)
     assert sorted(kept.told) == [(n, due, due) for n, due in sorted(expected.items())]
     assert not loop.live()
+
+
+def test_who_comes_late_is_told_in_the_next_round(loop):
+    """As one may who was held up between looking at the clock and asking."""
+    kept = Kept(loop, 1.0)
+    kept.add(0, 10.0)
+    loop.run(5)
+    kept.waiting[1] = 4.5  # due before the round that was the last
+    loop.run(6)
+    assert kept.told == [(1, 4.5, 6.0)]
 
 
 def test_rounds_are_made_while_somebody_waits(loop):

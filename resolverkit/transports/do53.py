@@ -319,16 +319,17 @@ class Do53(Direct):
 
     # --- ends ------------------------------------------------------------------------
 
-    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
-        """Those whose time ends between then and then, and whether there are more."""
+    def _find_late(self, until: float) -> tuple[list[Due], bool]:
+        """Those whose time ends by then, and whether there are others."""
         timeout, others = self._timeout, False
         found: list[Due] = []
         for port in self._ports or ():
             for asked in port.asked.values():
                 due = asked.started + timeout
-                others = others or due > until
-                if after < due <= until:
+                if due <= until:
                     found.append(Deadline(due, partial(self._expire, asked)))
+                else:
+                    others = True
         return found, others
 
     def _expire(self, asked: _Asked) -> None:
