@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resolverkit.deadlines import Deadline, Deadlines, Rounds, Timeouts
+from resolverkit.deadlines import Deadline, Deadlines, Rounds, Timeouts, clock_of
 
 
 class Timer:
@@ -192,6 +193,14 @@ def test_on_a_real_loop():
         deadlines.clear()
 
     asyncio.run(main())
+
+
+def test_the_clock_is_that_of_the_loop_whoever_has_set_it():
+    loop = asyncio.new_event_loop()
+    assert clock_of(loop) is time.monotonic
+    loop.time = lambda: 5.0
+    assert clock_of(loop)() == 5.0
+    loop.close()
 
 
 @settings(deadline=None)

@@ -237,10 +237,10 @@ class Group(ABC):
             probe.cancel()
         if probes:
             await asyncio.wait(probes)
-        if self.loop is not None:
-            self.deadlines.clear()
         # At once: a TLS server that does not say goodbye is waited for, 0.25 s each.
         await asyncio.gather(*(child.upstream.aclose() for child in self._children))
+        if self.loop is not None:  # what was outstanding may have gone on meanwhile
+            self.deadlines.clear()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

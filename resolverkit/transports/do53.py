@@ -184,7 +184,7 @@ class Do53(Direct):
         asked = getattr(future, "under_way", None)
         if not isinstance(asked, _Asked) or asked.listener is None:
             return False
-        if asked.sends >= MAX_SENDS or asked.ident not in asked.port.asked:
+        if asked.sends >= MAX_SENDS or not self._is_held(asked):
             return False
         self._send_again(asked)
         return True
@@ -332,9 +332,13 @@ class Do53(Direct):
                     others = True
         return found, others
 
+    def _is_held(self, asked: _Asked) -> bool:
+        """Whether its id is still its own: it is not over, nor goes on over TCP."""
+        return asked.port.asked.get(asked.ident) is asked
+
     def _expire(self, asked: _Asked) -> None:
-        if asked.port.asked.get(asked.ident) is not asked:
-            return  # it is over
+        if not self._is_held(asked):
+            return
         self._forget(asked)
         asked.port.late[asked.ident] = asked.question
         self._fail(asked, QueryTimeout(f"no reply within {self._timeout:g} s"))

@@ -17,6 +17,7 @@ import struct
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from resolverkit.transports.reconnect import MAX_OUTSTANDING
 from resolverkit.transports.watch import Watch
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Ports(Generic[_Asked]):
         A port is opened where the one that was drawn is in use, or worn out.
 
         Raises:
-            OSError: there is no socket to be had.
+            OSError: there is no socket to be had, or hardly an id on the only one.
         """
         ports, draws = self._open, self._draws
         number, ident = draws.pop() if draws else self._draw()
@@ -116,6 +117,8 @@ class Ports(Generic[_Asked]):
             port = self._add()
         waiting = port.asked
         while ident in waiting:
+            if len(waiting) >= MAX_OUTSTANDING:
+                raise OSError(f"{len(waiting)} questions are outstanding on one port")
             _, ident = draws.pop() if draws else self._draw()
         waiting[ident] = asked
         asked.port, asked.ident = port, ident

@@ -1,6 +1,7 @@
 """The one racing loop: who is asked, when, to the millisecond, and what comes of it."""
 
 import asyncio
+import socket
 from dataclasses import dataclass, field
 
 import pytest
@@ -13,7 +14,7 @@ from resolverkit.errors import (
     QueryTimeout,
     ServerFailure,
 )
-from resolverkit.model import Kind
+from resolverkit.model import Endpoint, Kind
 from resolverkit.testing import (
     ScriptedUpstream,
     answer,
@@ -28,6 +29,7 @@ from resolverkit.testing import (
     servfail,
     silent,
 )
+from resolverkit.transports.do53 import Do53
 from resolverkit.upstream import Pending
 
 GOOD = answer("192.0.2.1")
@@ -945,6 +947,23 @@ def test_closing_closes_all_and_may_be_repeated():
         return [member.closed for member in members]
 
     assert run(main) == [True, True]
+
+
+def test_closing_leaves_no_timer():
+    """What is called off in one member goes on with another, as long as that lasts."""
+
+    async def main():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+            deaf.bind(("127.0.0.1", 0))
+            where = Endpoint("deaf", address="127.0.0.1", port=deaf.getsockname()[1])
+            group = Hedge([Do53(where), Do53(where)])
+            asked = group.query(question())
+            await group.aclose()
+            with pytest.raises(UpstreamError):
+                await asked
+            return len(group.deadlines._queue)
+
+    assert asyncio.run(main()) == 0
 
 
 # --- blocks --------------------------------------------------------------------------

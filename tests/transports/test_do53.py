@@ -449,6 +449,37 @@ def test_a_question_that_went_on_over_tcp_can_be_cancelled():
     run(main)
 
 
+def test_what_goes_on_over_tcp_is_not_sent_again_under_an_id_that_is_another_s():
+    reached = asyncio.Event()
+
+    async def hang(reader, writer, n):
+        await read_query(reader)
+        reached.set()
+        await reader.read()
+
+    def handle(query, send):
+        if b"truncated" in query:
+            send(truncated(query))
+
+    async def main():
+        async with Udp(handle) as server, Server(hang, port=server.port):
+            client = server.client()
+            first = client.query(ask("truncated.example.com"))
+            asked = first.under_way
+            await reached.wait()
+            client._ports._draws = [(0, asked.ident)]
+            second = client.query(ask())
+            assert second.under_way.port is asked.port
+            assert client.resend(second)
+            assert not client.resend(first)
+            await client.aclose()
+            assert second.cancelled()
+            with pytest.raises(NetworkError, match="closed"):
+                await first
+
+    run(main)
+
+
 def test_the_late_reply_of_a_cancelled_question_starts_no_tcp():
     held = []
 
@@ -678,6 +709,27 @@ def test_no_two_outstanding_questions_share_an_id_where_there_is_one_port():
             assert sorted(server.ids)[:3] == [1, 2, 3]
             assert len(set(server.ids)) == 4
             assert {p for p, _ in server.packets} == {port}
+            await client.aclose()
+
+    run(main)
+
+
+def test_a_question_that_finds_no_id_on_the_only_port_fails_at_once():
+    async def main():
+        async with Udp(silent) as server:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind((HOST, 0))
+                port = probe.getsockname()[1]
+            client = server.client(source_port=port, timeout=5.0)
+            first = client.query(ask())
+            (only,) = client._ports
+            held = first.under_way
+            idents = (number.to_bytes(2, "big") for number in range(65536))
+            only.asked.update(dict.fromkeys(idents, held))
+            with pytest.raises(NetworkError, match="outstanding on one port") as told:
+                await client.query(ask())
+            assert told.value.local
+            only.asked.clear()
             await client.aclose()
 
     run(main)
