@@ -49,12 +49,8 @@ _A, _AAAA = dns.rdatatype.A, dns.rdatatype.AAAA
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 _UPSTREAM = Source.UPSTREAM
 _new = object.__new__
-_PARSE_COST, _RRSET_COST, _RDATAS_COST, _RDATA_COST = (
-    4000,
-    750,
-    250,
-    250,
-)  # bytes, about
+_PARSE_COST, _RRSET_COST = 4000, 750  # bytes, about
+_RDATAS_COST, _RDATA_COST = 250, 250
 
 
 class _Read:

@@ -14,7 +14,7 @@ Rules, with their sources (`policy` has the values of the timers):
 - Who holds on to last known good data gets it although upstreams deny the name, and
   they are asked again every 30 s.
 
-Nobody waits in a task: a flight is a Future of the upstream's with a listener, and each
+Nobody waits in a task: a flight is what the upstream tells of the outcome, and each
 caller has a Future of its own, so that one who is cancelled harms nobody.
 """
 

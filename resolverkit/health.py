@@ -60,7 +60,7 @@ class Health:
         self.retry_at: float | None = None  # None: closed; else down until then
         self.pause: float = MIN_PAUSE
         self._samples: deque[float] = deque(maxlen=SAMPLES)
-        self._learn_at = 0  # answers after which the delay is
+        self._learn_at = 0  # how many answers it takes to learn the delay again
         self._unclear = 0
         self._updated = 0.0
         self.answers: int = 0  # these since the beginning

@@ -695,31 +695,27 @@ class Resolver(dns.asyncresolver.Resolver):
         """The stack for the running loop and the options as they are now."""
         if self._look_at is not _NEVER and self._clock() >= self._look_at:
             self._look()
-        stack = self._stack
-        if (
-            stack is not None
-            and backend is None
-            and stack.loop is asyncio._get_running_loop()
-            and stack.options
-            == (self._nameservers, self.nameserver_ports, self.port, self.timeout)
-        ):
-            return stack
-        return self._bind_anew(backend)
-
-    def _bind_anew(self, backend: Backend | None) -> Stack:
         if backend is not None and backend.name() != "asyncio":
             raise ConfigurationError(
                 f"backend={backend.name()!r}: allowed is asyncio (or uvloop) only"
             )
         stack = self._stack
+        if (
+            stack is not None
+            and stack.loop is asyncio._get_running_loop()
+            and stack.options
+            == (self._nameservers, self.nameserver_ports, self.port, self.timeout)
+        ):
+            return stack
+        return self._bind_anew(stack)
+
+    def _bind_anew(self, stack: Stack | None) -> Stack:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError(
                 "resolverkit runs on asyncio (or uvloop) only, and no such loop runs"
             ) from None
-        if stack is not None and stack.loop is loop and not stack.outdated(self):
-            return stack
         if stack is not None and stack.loop is not loop and not stack.loop.is_closed():
             raise RuntimeError(
                 "this Resolver is in use on another loop that is still open; make one "

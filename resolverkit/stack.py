@@ -62,7 +62,7 @@ class Stack:
     Attributes:
         loop: the loop that they belong to.
         time: its time, seconds.
-        options: what they were made from, and must not have changed since.
+        options: what they were made from; others take another stack.
     """
 
     def __init__(
@@ -329,16 +329,6 @@ class Stack:
         )
 
     # --- lifetime --------------------------------------------------------------------
-
-    def outdated(self, options: Resolver) -> bool:
-        """Whether options that matter have been set since; lists change in place."""
-        now = (
-            options._nameservers,
-            options.nameserver_ports,
-            options.port,
-            options.timeout,
-        )
-        return now != self.options
 
     def retire(self) -> None:
         """Close once the flights that are under way have ended.

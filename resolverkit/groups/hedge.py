@@ -21,7 +21,7 @@ stretched to 1 s until that has passed. A hedge that rescues a lost question cos
 nothing of it.
 
 `race` is the same with no delay; `failover` with none but failure, and in the order
-given rather than by SRTT. Nobody waits in a task: groups hang callbacks on Futures.
+given rather than by SRTT. Nobody waits in a task: groups are told of outcomes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One question put to the upstream that comes first, as nearly every one is.
 
-Nearly always that one answers in time, with data, and there is nothing more to it. Only
-where it fails, is late, denies or is blocked does a `Race` take over, which asks others
-and has the last word: so that a question costs no tables of who was asked.
+Nearly always that one answers in time, and there is nothing more to it. Only where it
+fails, is late, or says what is not conclusive does a `Race` take over, which asks
+others and has the last word: so that a question costs no tables of who was asked.
 """
 
 from __future__ import annotations
