@@ -147,7 +147,9 @@ class Http2(Link):
             self._queue.pop(asked, None)
         else:
             self._session.cancel(asked.tag)
-            if self._session.out:
+            if self._leaving and not self._session.streams:
+                self.abort()  # the server may say nothing more
+            elif self._session.out:
                 self.schedule()
 
     def outstanding(self) -> list[Asked]:

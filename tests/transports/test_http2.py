@@ -27,7 +27,14 @@ from resolverkit.model import Endpoint
 from resolverkit.transports import http2, reconnect
 from resolverkit.transports.doh import Doh
 from resolverkit.transports.h2_fields import Responses
-from resolverkit.transports.h2_frames import PING, RST_STREAM, frame, pack_number
+from resolverkit.transports.h2_frames import (
+    GOAWAY,
+    MAX_NUMBER,
+    PING,
+    RST_STREAM,
+    frame,
+    pack_number,
+)
 from resolverkit.transports.tls import TlsOptions
 from resolverkit.upstream import Upstream
 
@@ -650,6 +657,27 @@ def test_what_was_refused_before_an_error_is_asked_once_more(doh):
             upstream = doh(server)
             assert (await upstream.query(ask())).attempts[0].sends == 2
             assert server.connections == 2
+            await upstream.aclose()
+
+    run(main)
+
+
+def test_a_connection_that_was_to_end_does_so_when_nobody_waits_any_more(doh):
+    """A server that says GOAWAY, and then nothing, would keep one after another."""
+
+    async def leaves(peer, n):
+        await peer.request()
+        peer.writer.write(frame(GOAWAY, 0, 0, pack_number(MAX_NUMBER) + bytes(4)))
+        await peer.reader.read()  # until the client closes
+
+    async def main():
+        async with h2_server(leaves) as server:
+            upstream = doh(server, timeout=0.2)
+            for i in range(3):
+                with pytest.raises(QueryTimeout):
+                    await upstream.query(ask())
+                await until(lambda: not upstream._channels)
+                assert server.connections == i + 1
             await upstream.aclose()
 
     run(main)
