@@ -72,9 +72,17 @@ class Requests:
         return self._encoder.encode([(b":method", b"GET"), path, *self._common])
 
     def resize(self, octets: int) -> None:
-        """The server says how large our table may be."""
-        self._encoder.header_table_size = min(octets, TABLE)
-        self._posts.clear()
+        """The server says how large our table may be.
+
+        hpack keeps every change for the next block, and loses one that is said twice;
+        the smallest and the last are to be there (RFC 7541 section 4.2).
+        """
+        size, encoder = min(octets, TABLE), self._encoder
+        if size != self._table.maxsize:
+            encoder.header_table_size = size
+            changes = encoder.table_size_changes
+            changes[:] = sorted({min(changes), size})
+            self._posts.clear()
 
 
 class Responses:

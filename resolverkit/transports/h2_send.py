@@ -104,7 +104,8 @@ class Sender:
         self._window = h2.WINDOW  # octets that we may send, and
         self._stream_window = h2.WINDOW  # of a new stream
         self._largest = h2.LEAST_FRAME  # octets of a frame that the server takes
-        self._blocked = False  # some body waits for a window
+        self._blocked = False  # some body waits for a window, and
+        self._opened = False  # one may have been opened
 
     def post(self, asked: Asked, body: bytes) -> None:
         """Open a stream with a POST."""
@@ -166,7 +167,8 @@ class Sender:
             self.out.append(frame(h2.DATA, last, stream.number, body[:size]))
 
     def _send_rest(self) -> None:
-        """A window was opened: go on with the bodies that wait."""
+        """Windows were opened: go on with the bodies that wait."""
+        self._opened = False
         if self._blocked:
             self._blocked = False
             for stream in self.streams.values():

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_FRAGMENTS = 8
 """Frames that a header may be cut into: CONTINUATION is not to go on for ever."""
+MAX_CHANGES = 1_000
+"""Changes of the first window of streams: each is work for all that are open."""
 
 _WHOLE_HEADER = h2.HEADERS << 8 | h2.END_HEADERS  # type and flags
 _LAST_DATA = h2.DATA << 8 | h2.END_STREAM
@@ -54,6 +56,8 @@ class Session(Sender):
         self._must_be: int | None = h2.SETTINGS  # the type of the next frame
         self._header: tuple[int, int, list[bytes]] = (0, 0, [])  # one that is not whole
         self._unacknowledged = 0  # octets received
+        self._last = h2.MAX_NUMBER  # stream that the server may process
+        self._changes = 0  # of the window that streams have at first
 
     def receive(self, data: bytes) -> int:
         """Take in all whole frames at the beginning of `data`.
@@ -97,6 +101,8 @@ class Session(Sender):
                     self.ended.append(stream)
                     continue
             self._read(what >> 8, what & 255, number & h2.MAX_NUMBER, payload)
+        if self._opened:  # not at each of many updates
+            self._send_rest()
         if self._unacknowledged > CONNECTION_WINDOW // 2:
             size = h2.pack_number(self._unacknowledged)
             self.out.append(frame(h2.WINDOW_UPDATE, 0, 0, size))
@@ -252,11 +258,16 @@ class Session(Sender):
         if octets > h2.MAX_NUMBER:
             raise Http2Error(h2.FLOW_CONTROL_ERROR, f"a window of {octets} octets")
         more, self._stream_window = octets - self._stream_window, octets
-        for stream in self.streams.values() if more else ():
+        if not more:
+            return
+        self._changes += 1
+        if self._changes > MAX_CHANGES:
+            raise Http2Error(h2.ENHANCE_YOUR_CALM, "windows that change for ever")
+        for stream in self.streams.values():
             stream.window += more
             if stream.window > h2.MAX_NUMBER:
                 raise Http2Error(h2.FLOW_CONTROL_ERROR, "a window that is too large")
-        self._send_rest()
+        self._opened = True
 
     def _push_promise(self, flags: int, number: int, payload: bytes) -> None:
         raise Http2Error(h2.PROTOCOL_ERROR, "a push, which was switched off")
@@ -273,6 +284,9 @@ class Session(Sender):
             raise Http2Error(h2.FRAME_SIZE_ERROR, "a GOAWAY frame that is short")
         last = h2.number_in(payload)
         self.leaving = int.from_bytes(payload[4:8], "big")
+        if last >= self._last:
+            return
+        self._last = last
         for stream in [x for x in self.streams.values() if x.number > last]:
             stream.unsent = b""
             stream.refused = True
@@ -283,7 +297,9 @@ class Session(Sender):
         more = h2.number_in(payload)
         if not number:
             self._window += more
-            if not more or self._window > h2.MAX_NUMBER:
+            if not more:
+                raise Http2Error(h2.PROTOCOL_ERROR, "a window no octet wider")
+            if self._window > h2.MAX_NUMBER:
                 raise Http2Error(h2.FLOW_CONTROL_ERROR, f"a window {more} octets wider")
         elif (stream := self._find(number)) is not None:
             stream.window += more
@@ -291,7 +307,7 @@ class Session(Sender):
                 self._reset(stream, h2.PROTOCOL_ERROR, "a window no octet wider")
             elif stream.window > h2.MAX_NUMBER:
                 self._reset(stream, h2.FLOW_CONTROL_ERROR, "a window that is too large")
-        self._send_rest()
+        self._opened = True
 
     _handlers: ClassVar[dict[int, Callable[[Session, int, int, bytes], None]]] = {
         h2.DATA: _data,

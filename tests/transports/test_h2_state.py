@@ -20,7 +20,7 @@ from resolverkit.transports.h2_send import (
     MAX_STREAMS,
     STREAM_WINDOW,
 )
-from resolverkit.transports.h2_state import MAX_FRAGMENTS, Session
+from resolverkit.transports.h2_state import MAX_CHANGES, MAX_FRAGMENTS, Session
 
 BODY = bytes(128)
 TYPE = (b"content-type", b"application/dns-message")
@@ -156,7 +156,7 @@ LATER_ERRORS = {
         frame(h2.WINDOW_UPDATE, 0, 0, bytes(3)),
     ),
     "an update of nothing": (
-        h2.FLOW_CONTROL_ERROR,
+        h2.PROTOCOL_ERROR,
         frame(h2.WINDOW_UPDATE, 0, 0, bytes(4)),
     ),
     "an update too large": (
@@ -451,6 +451,57 @@ def test_goaway_tells_which_streams_were_not_processed():
     assert [(x.number, x.refused) for x in one.ended] == [(5, True), (3, True)]
     one.receive(START + data(b"reply"))
     assert one.ended[-1].body == b"reply"
+
+
+def test_many_updates_are_not_work_for_each_stream_each(monkeypatch):
+    """Else 10,000 of them, 128 KiB, take seconds while 1,000 bodies wait."""
+    one = session(1000, INITIAL_WINDOW_SIZE=0)
+    calls, send = [], one._send_body
+
+    def counted(stream):
+        calls.append(stream)
+        send(stream)
+
+    monkeypatch.setattr(one, "_send_body", counted)
+    one.receive(frame(h2.WINDOW_UPDATE, 0, 0, pack_number(1)) * 10_000)
+    one.receive(frame(h2.WINDOW_UPDATE, 0, 3, pack_number(1)) * 200)
+    assert len(calls) <= 2 * 1000
+    assert sent_body(one) == (128, True)
+
+
+def test_windows_do_not_change_for_ever():
+    one = session(1)
+    pair = settings(INITIAL_WINDOW_SIZE=1) + settings(INITIAL_WINDOW_SIZE=2)
+    one.receive(pair * (MAX_CHANGES // 2 - 1))
+    one.receive(settings(INITIAL_WINDOW_SIZE=2) * MAX_CHANGES)  # which changes nothing
+    with pytest.raises(Http2Error, match="for ever") as caught:
+        one.receive(pair * 2)
+    assert caught.value.code == h2.ENHANCE_YOUR_CALM
+
+
+def test_of_many_sizes_of_the_table_two_are_told():
+    """RFC 7541 section 4.2: the smallest, and the last."""
+    one = session(1)
+    one.receive(b"".join(settings(HEADER_TABLE_SIZE=9 + i % 99) for i in range(5000)))
+    one.out.clear()
+    one.post(SimpleNamespace(), BODY)
+    last = 9 + 4999 % 99
+    assert frames(one.out)[0][3].startswith(b"\x29\x3f" + bytes((last - 31,)))
+
+
+@pytest.mark.parametrize("between", [True, False])
+def test_a_size_of_the_table_that_is_said_twice_is_told(between):
+    one, decoder = session(0), Decoder()
+    for size in (4096, 100, 100):
+        one.receive(settings(HEADER_TABLE_SIZE=size))
+        decoder.max_allowed_table_size = size  # it insists that this be followed
+        if size == 4096 or between:
+            one.out.clear()
+            one.post(SimpleNamespace(), BODY)
+            assert dict(decoder.decode(frames(one.out)[0][3]))[":method"] == "POST"
+    one.out.clear()
+    one.post(SimpleNamespace(), BODY)
+    assert dict(decoder.decode(frames(one.out)[0][3]))[":method"] == "POST"
 
 
 @pytest.mark.parametrize("sizes", [(0,), (64,), (4096,), (1 << 31,), (64, 4096, 0)])
