@@ -1,8 +1,9 @@
 """DNS over HTTPS on HTTP/2 (RFC 8484 section 5.2), for clients that speak no other.
 
 What a client can occupy is bounded: streams at a time, octets of a query and of its
-head, octets that it does not read, and requests that it takes back (RFC 9113 section
-10.5; a flood of those is CVE-2023-44487). Time is for `HttpConnection` to watch.
+head, octets that are kept for it, and requests that it takes back (RFC 9113 section
+10.5; a flood of those is CVE-2023-44487). Time, and what all clients occupy together,
+is for `HttpConnection` to watch.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ MAX_STREAMS = 100
 """Requests at a time (RFC 9113 section 6.5.2 recommends no less)."""
 MAX_HEAD = 16 * 1024
 """Octets of a request's head: a query in a URL may be long."""
-MAX_UNREAD = 1024 * 1024
-"""Octets that a client may leave unread before it is dropped."""
+MAX_KEPT = 1024 * 1024
+"""Octets that are kept for a client before it is dropped: of queries that are not whole
+yet, and of replies that it does not read."""
 MAX_RESETS = 200
 """Requests that may be taken back, beyond as many as were answered."""
 
@@ -47,8 +49,15 @@ class Response:
 
 @dataclass(slots=True)
 class _Request:
-    headers: dict[str, str]
+    method: str
+    path: str
+    content_type: str
     body: bytearray = field(default_factory=bytearray)
+
+    @property
+    def size(self) -> int:
+        """Octets that it keeps."""
+        return len(self.path) + len(self.content_type) + len(self.body)
 
 
 class Http2(asyncio.Protocol):
@@ -104,8 +113,21 @@ class Http2(asyncio.Protocol):
             self._transport.close()
             return
         self._flush()
-        if self._transport.get_write_buffer_size() > MAX_UNREAD or self._spare < 0:
+        self._weigh()
+
+    def resume_writing(self) -> None:
+        """The client has read most of what there was."""
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """See how much is kept for the client; too much is its end."""
+        kept = self._transport.get_write_buffer_size()
+        kept += sum(map(len, self._unsent.values()))
+        kept += sum([request.size for request in self._requests.values()])
+        if kept > MAX_KEPT or self._spare < 0:
             self._connection.drop()
+        else:
+            self._connection.keep(kept)
 
     def _flush(self) -> None:
         data = self._h2.data_to_send()
@@ -116,8 +138,12 @@ class Http2(asyncio.Protocol):
 
     def _take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.RequestReceived):
-            headers = cast("list[tuple[str, str]]", event.headers)
-            self._requests[event.stream_id] = _Request(dict(headers))
+            headers = dict(cast("list[tuple[str, str]]", event.headers))
+            self._requests[event.stream_id] = _Request(
+                headers.get(":method", ""),
+                headers.get(":path", ""),
+                headers.get("content-type", ""),
+            )
         elif isinstance(event, h2.events.DataReceived):
             self._h2.acknowledge_received_data(
                 event.flow_controlled_length, event.stream_id
@@ -138,12 +164,8 @@ class Http2(asyncio.Protocol):
             self._transport.close()
 
     def _begin(self, stream: int, request: _Request) -> None:
-        headers = request.headers
         query = doh.read(
-            headers.get(":method", ""),
-            headers.get(":path", ""),
-            headers.get("content-type", ""),
-            bytes(request.body),
+            request.method, request.path, request.content_type, bytes(request.body)
         )
         task = asyncio.get_running_loop().create_task(self._respond(stream, query))
         self._tasks[stream] = task
@@ -171,6 +193,7 @@ class Http2(asyncio.Protocol):
         self._unsent[stream] = response.body
         self._send_bodies()
         self._flush()
+        self._weigh()
 
     def _send_bodies(self) -> None:
         """Send as much as the peer's windows have room for (RFC 9113 section 5.2)."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 500
 """Connections of one listener; aiohttp takes some 20 kB for each."""
+MAX_KEPT = 64 * 1024 * 1024
+"""Octets of queries that are not whole, and replies that are not read, of all clients
+over HTTP/2 together; for more, whoever keeps the most is dropped."""
 IDLE = 75.0
 """Seconds until the next request of a connection, and all of its head, is there."""
 
@@ -49,6 +52,7 @@ class HttpListener(TcpListener):
         self.protocol = protocol
         self.http2 = http2
         self.by_inner: dict[object, HttpConnection] = {}
+        self.kept = 0  # octets, of all connections
 
     @contextlib.contextmanager
     def at_work(self, protocol: object) -> Iterator[None]:
@@ -87,6 +91,7 @@ class HttpConnection(Connection):
     Attributes:
         working: a response is still to come.
         since: loop time at which the last one was made.
+        kept: octets of memory that the client occupies, as far as that is known.
     """
 
     _inner: asyncio.Protocol
@@ -96,6 +101,7 @@ class HttpConnection(Connection):
         self._http = listener
         self.working: bool = False
         self.since: float = listener._loop.time()
+        self.kept: int = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection is there, TLS included."""
@@ -112,6 +118,7 @@ class HttpConnection(Connection):
         """It is gone."""
         super().connection_lost(exc)
         if self._http.by_inner.pop(self._inner, None) is not None:
+            self._http.kept -= self.kept
             self._inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -146,6 +153,16 @@ class HttpConnection(Connection):
         """A response was made; `working` if others are still to come."""
         self.working = working
         self.since = self._http._loop.time()
+
+    def keep(self, octets: int) -> None:
+        """So much is kept for the client now."""
+        http = self._http
+        if self._inner not in http.by_inner:  # gone already
+            return
+        http.kept += octets - self.kept
+        self.kept = octets
+        while http.kept > MAX_KEPT:
+            max(http.by_inner.values(), key=lambda other: other.kept).drop()
 
     def finish(self) -> None:
         """Close, unless a response is still to come."""

@@ -18,6 +18,7 @@ import h2.config
 import h2.connection
 import h2.errors
 import h2.events
+import h2.settings
 import httpx
 import pytest
 from asking import query
@@ -25,7 +26,7 @@ from facing import LIMIT, Faced
 from served import Served, handed_over, refused, wait_for
 
 from resolverkit import Resolver
-from resolverkit.server import http2
+from resolverkit.server import http2, http_listener
 from resolverkit.testing import Authority, Lab
 from resolverkit.testing.certificates import Certificates
 
@@ -232,6 +233,98 @@ def test_a_body_without_end_is_not_kept(certificate):
             client.h2.end_stream(stream)
             reply = await client.until(h2.events.ResponseReceived)
             assert dict(reply.headers)[":status"] == "413"
+
+    run(main)
+
+
+async def leave_open(client, octets):
+    """Begin queries that never end, of so many octets in all."""
+    while octets > 0:
+        stream = client.request()
+        for _ in range(4):
+            while client.h2.local_flow_control_window(stream) < 8192:
+                client.events.clear()
+                if await client.until(h2.events.WindowUpdated) is None:
+                    return
+            client.h2.send_data(stream, bytes(8192))
+            octets -= 8192
+        await client.flush()
+
+
+def test_bodies_that_never_end_are_kept_up_to_a_bound(certificate):
+    async def main():
+        async with over_tls(certificate) as stub, Client(certificate, stub) as client:
+            with contextlib.suppress(ConnectionError):
+                await leave_open(client, 3_000_000)
+            while stub.server.stats.closed < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert stub.face._listener.kept == 0
+            await stub.ask()  # it goes on
+
+    run(main)
+
+
+def test_heads_of_queries_that_never_end_count_too(certificate, monkeypatch):
+    monkeypatch.setattr(http2, "MAX_KEPT", 100_000)
+
+    async def main():
+        async with over_tls(certificate) as stub, Client(certificate, stub) as client:
+            for _ in range(90):  # most of them are two octets: the table has them
+                client.request(path="/" + "a" * 2000)
+            with contextlib.suppress(ConnectionError):
+                await client.flush()
+            while stub.server.stats.closed < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(main)
+
+
+def test_replies_that_no_window_lets_out_are_kept_up_to_a_bound(
+    certificate, monkeypatch
+):
+    monkeypatch.setattr(http2, "MAX_KEPT", 2000)
+
+    async def main():
+        async with over_tls(certificate) as stub, Client(certificate, stub) as client:
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+            await client.flush()
+            for _ in range(90):
+                client.h2.send_data(
+                    client.request(), query().to_wire(), end_stream=True
+                )
+            with contextlib.suppress(ConnectionError):
+                await client.flush()
+            while stub.server.stats.closed < 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(main)
+
+
+def test_of_many_clients_who_keeps_most_gives_way(certificate, monkeypatch):
+    monkeypatch.setattr(http_listener, "MAX_KEPT", 200_000)
+
+    async def main():
+        async with (
+            over_tls(certificate) as stub,
+            Client(certificate, stub) as large,
+            Client(certificate, stub) as small,
+            Client(certificate, stub) as last,
+        ):
+            listener = stub.face._listener
+            for client, octets in ((large, 98_304), (small, 32_768), (last, 65_536)):
+                before = listener.kept
+                await leave_open(client, octets)
+                while listener.kept < before + octets:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            stream = small.request()
+            small.h2.send_data(stream, bytes(8192))
+            with contextlib.suppress(ConnectionError):
+                await small.flush()
+                assert await large.until(h2.events.ResponseReceived) is None
+            assert stub.server.stats.closed == 1
+            small.h2.send_data(small.request(), query().to_wire(), end_stream=True)
+            assert await small.until(h2.events.ResponseReceived)
+            assert listener.kept == sum(x.kept for x in listener.connections)
 
     run(main)
 
