@@ -51,12 +51,15 @@ class Access:
         rate: queries per second for each client prefix; 0 for no limit. Loopback has
             none: who is on this machine could do worse things.
 
+    Attributes:
+        allowed: those networks.
+
     Raises:
         ConfigurationError: no network, or no rate.
     """
 
     def __init__(self, allow: Iterable[str] = (), rate: float = RATE) -> None:
-        self.allowed: tuple[Network, ...] = (*_LOOPBACK, *map(network, allow))
+        self.allowed: tuple[Network, ...] = tuple(map(network, allow))
         if not isinstance(rate, (int, float)) or not rate >= 0:
             raise ConfigurationError(f"rate_limit={rate!r}: allowed are numbers >= 0")
         self._rate = float(rate)

@@ -12,7 +12,6 @@ import asyncio
 import ipaddress
 import json
 import logging
-import ssl
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -20,7 +19,7 @@ from aiohttp import web
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.server import addresses, doh
-from resolverkit.server.access import _LOOPBACK as LOOPBACK
+from resolverkit.server.certificate import Certificate
 from resolverkit.server.explain import explain
 from resolverkit.server.faces import HTTP_PORT, HTTPS_PORT
 from resolverkit.server.guard import check_reach
@@ -84,8 +83,7 @@ class HttpFace:
         self.address: Address | None = None
         self._metrics: Metrics | None = None
         self._max_connections = max_connections
-        self._context: ssl.SSLContext | None = None
-        self._certificate: tuple[Any, Any] = (None, None)
+        self._certificate: Certificate | None = None
         self._runner: web.AppRunner | None = None
         self._listener: HttpListener | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -114,15 +112,11 @@ class HttpFace:
         """
         port = HTTP_PORT if tls_cert is None else HTTPS_PORT
         address = addresses.parse(listen, port) if sockets is None else sockets.address
-        check_reach([address], self.server._access.allowed[len(LOOPBACK) :])
+        check_reach([address], self.server._access.allowed)
         if tls_cert is not None:
-            self._certificate = (tls_cert, tls_key)
-            self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            self._context.minimum_version = ssl.TLSVersion.TLSv1_2
             # The page is for HTTP/1.1; some clients of DNS speak HTTP/2 alone.
             own = ["h2"] if self.status is None else []
-            self._context.set_alpn_protocols([*own, "http/1.1"])
-            self.load_certificate()
+            self._certificate = Certificate(tls_cert, tls_key, [*own, "http/1.1"])
         if sockets is None:
             sockets = addresses.bind(address, https=True)
         assert sockets.tcp is not None
@@ -139,7 +133,7 @@ class HttpFace:
         self._listener = HttpListener(
             sockets.tcp, self.server, self._runner.server,
             lambda connection: Http2(connection, self._answer),
-            self._context, self._max_connections,
+            self._certificate, self._max_connections,
         )  # fmt: skip
         self._listener.start()
         self._tick()
@@ -149,18 +143,10 @@ class HttpFace:
         """Read the certificate, or the one that has taken its place.
 
         Raises:
-            ConfigurationError: the files cannot be used.
+            ConfigurationError: the files cannot be used; the one before stays.
         """
-        if self._context is None:
-            return
-        cert, key = self._certificate
-        try:
-            self._context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            its_key = "" if key is None else f", tls_key={str(key)!r}"
-            raise ConfigurationError(
-                f"tls_cert={str(cert)!r}{its_key}: {error}; allowed are PEM files"
-            ) from None
+        if self._certificate is not None:
+            self._certificate.load()
 
     async def aclose(self) -> None:
         """End every request, and let go of the socket. Idempotent."""
@@ -204,7 +190,7 @@ class HttpFace:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         assert self._listener is not None
-        if self._context is None and not _is_us(request):
+        if self._certificate is None and not _is_us(request):
             # Over TLS the certificate has told whom the client means.
             raise web.HTTPMisdirectedRequest(text="this host is not served here\n")
         navigates = request.headers.get("Sec-Fetch-Mode") == "navigate"

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from resolverkit.server.connection import PATIENCE, Connection
+from resolverkit.server.connection import Connection
 from resolverkit.server.tcp import TcpListener
 
 if TYPE_CHECKING:
     import socket
-    import ssl
     from collections.abc import Callable, Iterator
 
     from resolverkit.server.access import Access
+    from resolverkit.server.certificate import Certificate
     from resolverkit.server.stub import Server
 
 MAX_CONNECTIONS = 500
@@ -34,7 +34,7 @@ class HttpListener(TcpListener):
         server: whose rules and counts hold.
         protocol: makes the protocol for one connection.
         http2: the same, where TLS has agreed on HTTP/2.
-        context: for TLS.
+        certificate: for TLS.
         max_connections: that may be open at a time.
     """
 
@@ -44,10 +44,10 @@ class HttpListener(TcpListener):
         server: Server,
         protocol: Callable[[], asyncio.Protocol],
         http2: Callable[[HttpConnection], asyncio.Protocol],
-        context: ssl.SSLContext | None,
+        certificate: Certificate | None,
         max_connections: int,
     ) -> None:
-        super().__init__(sock, server._responder, None, context, max_connections)
+        super().__init__(sock, server._responder, None, certificate, max_connections)
         self._server = server
         self.protocol = protocol
         self.http2 = http2
@@ -74,10 +74,7 @@ class HttpListener(TcpListener):
     async def _join(self, connection: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
-                lambda: HttpConnection(self),
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=None if self._context is None else PATIENCE,
+                lambda: HttpConnection(self), connection, **self._tls_options()
             )
         except (OSError, asyncio.CancelledError):  # the client's own business
             connection.close()

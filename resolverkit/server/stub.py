@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import ssl
 from typing import TYPE_CHECKING
 
 from resolverkit.errors import ConfigurationError, StoreError
 from resolverkit.server import addresses
 from resolverkit.server.access import RATE, Access, Ruling
+from resolverkit.server.certificate import Certificate
 from resolverkit.server.counts import ServerStats
 from resolverkit.server.guard import check_reach, check_upstreams
 from resolverkit.server.query import Over
@@ -96,11 +96,11 @@ class Server:
             self._wanted = [(each.address, each.tls) for each in sockets]
         self._access = Access(allow, rate_limit)
         check_reach((address for address, _ in self._wanted), allow)
-        self._tls_files = (tls_cert, tls_key)
-        self._context = None
+        self._certificate: Certificate | None = None
         if any(tls for _, tls in self._wanted):
-            self._context = _context()
-            self.load_certificate()
+            if tls_cert is None:
+                raise ConfigurationError("listen_tls needs tls_cert (and tls_key)")
+            self._certificate = Certificate(tls_cert, tls_key, ["dot"])
         self._max_connections = max_connections
         self._responder = Responder(
             resolver, self.stats, explain=explain, max_in_flight=max_in_flight
@@ -161,10 +161,10 @@ class Server:
                 await datagrams.start()
                 self._udp.append(datagrams)
             if sockets.tcp is not None:
-                context = self._context if sockets.tls else None
                 connections = TcpListener(
-                    sockets.tcp, self._responder, access, context, self._max_connections
-                )
+                    sockets.tcp, self._responder, access,
+                    self._certificate if sockets.tls else None, self._max_connections,
+                )  # fmt: skip
                 connections.start()
                 self._tcp.append(connections)
         _log.info("listening at %s", ", ".join(str(a.address) for a in self._bound))
@@ -227,20 +227,10 @@ class Server:
         Connections that are open go on with the one before.
 
         Raises:
-            ConfigurationError: the files cannot be used.
+            ConfigurationError: the files cannot be used; the one before stays.
         """
-        cert, key = self._tls_files
-        if self._context is None:
-            return
-        if cert is None:
-            raise ConfigurationError("listen_tls needs tls_cert (and tls_key)")
-        try:
-            self._context.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            its_key = "" if key is None else f", tls_key={str(key)!r}"
-            raise ConfigurationError(
-                f"tls_cert={str(cert)!r}{its_key}: {error}; allowed are PEM files"
-            ) from None
+        if self._certificate is not None:
+            self._certificate.load()
 
     def change(
         self,
@@ -314,11 +304,3 @@ class Server:
 
         self._responder.ask(message, over, done)
         return await future
-
-
-def _context() -> ssl.SSLContext:
-    """For TLS as RFC 7858 and RFC 9325 want it."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["dot"])
-    return context

@@ -22,9 +22,8 @@ from resolverkit.server.connection import PATIENCE, Connection
 from resolverkit.server.query import Over
 
 if TYPE_CHECKING:
-    import ssl
-
     from resolverkit.server.access import Access
+    from resolverkit.server.certificate import Certificate
     from resolverkit.server.responder import Responder
 
 MAX_CONNECTIONS = 1000
@@ -48,7 +47,7 @@ class TcpListener:
         sock: bound and listening; it belongs to the listener from now on.
         responder: who answers.
         access: who may ask; None where only this machine can.
-        context: for TLS.
+        certificate: for TLS.
         max_connections: that may be open at a time.
     """
 
@@ -57,15 +56,15 @@ class TcpListener:
         sock: socket.socket,
         responder: Responder,
         access: Access | None,
-        context: ssl.SSLContext | None = None,
+        certificate: Certificate | None = None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.socket = sock
         self.access = access
         self.responder = responder
-        self.over = Over.TCP if context is None else Over.TLS
+        self.over = Over.TCP if certificate is None else Over.TLS
         self.connections: dict[Connection, None] = {}  # the longest unheard first
-        self._context = context
+        self._certificate = certificate
         self._max = max_connections
         self._joining: dict[asyncio.Task[None], socket.socket] = {}
         self._queue: deque[Connection] = deque()  # that have more to be answered
@@ -181,16 +180,19 @@ class TcpListener:
         task.add_done_callback(self._joining.pop)
 
     async def _join(self, connection: socket.socket) -> None:
-        patience = None if self._context is None else PATIENCE
         try:
             await self._loop.connect_accepted_socket(
-                partial(Connection, self),
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=patience,
+                partial(Connection, self), connection, **self._tls_options()
             )
         except (OSError, asyncio.CancelledError):  # the client's own business
             connection.close()
+
+    def _tls_options(self) -> dict[str, Any]:
+        """What an event loop is to know of TLS for a connection that begins now."""
+        if self._certificate is None:
+            return {}
+        context = self._certificate.context
+        return {"ssl": context, "ssl_handshake_timeout": PATIENCE}
 
     def _sweep(self) -> None:
         now = self._loop.time()
