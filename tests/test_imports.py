@@ -77,14 +77,14 @@ PURE = {
 IMPURE = {"asyncio", "socket", "ssl", "time", "random", "threading", "os", "selectors"}
 ALLOWED = {  # beside their own file, where they may be
     "aiohttp": {
-        "transports/doh.py", "server/http.py", "integrations/aiohttp.py",
+        "transports/http1.py", "server/http.py", "integrations/aiohttp.py",
         "integrations/socket.py",  # whose resolver `install` replaces
         "testing/http1.py",  # the lab's DoH server that speaks HTTP/1.1 only
     },
     "httpx": {"integrations/httpx.py"},
     "httpcore": {"integrations/httpx.py"},
     "aiohappyeyeballs": {"integrations/"},
-    "yarl": {"transports/doh.py"},
+    "yarl": {"transports/http1.py"},
     "h2": {"server/http2.py", "testing/"},
     "hpack": {"transports/h2_blocks.py", "transports/h2_fields.py"},
     "cachetools": {"memory.py"},
