@@ -104,16 +104,11 @@ class Connected(Direct):
         self._rounds = Rounds(self.loop, period, self._deadlines, self._find_late)
         return Connector(self.loop, self._connect, self._connect_timeout)
 
-    def _find_late(self, after: float, until: float) -> tuple[list[Due], bool]:
-        """Those whose time ends between then and then, and whether there are more."""
-        found: list[Due] = []
-        others = False
-        for asked in self._outstanding():
-            due = asked.due
-            others = others or due > until
-            if after < due <= until:
-                found.append(asked)
-        return found, others
+    def _find_late(self, until: float) -> tuple[list[Due], bool]:
+        """Those whose time ends by then, and whether there are others."""
+        outstanding = list(self._outstanding())
+        found: list[Due] = [asked for asked in outstanding if asked.due <= until]
+        return found, len(found) < len(outstanding)
 
     def _outstanding(self) -> Iterator[Asked]:
         if self._connector is not None:
