@@ -20,21 +20,31 @@ caller has a Future of its own, so that one who is cancelled harms nobody.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from resolverkit import policy
 from resolverkit.deadlines import Deadlines, Rounds, Timeouts
 from resolverkit.entry import Entry
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, UpstreamError
+from resolverkit.flight import (
+    AnyWaiter,
+    Call,
+    Caller,
+    Flight,
+    LifetimeOver,
+    Observer,
+    Served,
+    Waiter,
+)
+from resolverkit.listener import Direct, Watched, asker
 from resolverkit.memory import MAX_BYTES, Memory, is_chosen_block
 from resolverkit.model import Kind, PlainReply, Reply, Source
 from resolverkit.record import reply_of
-from resolverkit.upstream import Direct, Watched, asker
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from resolverkit.behind import Behind
@@ -42,171 +52,13 @@ if TYPE_CHECKING:
     from resolverkit.model import Question
     from resolverkit.policy import StalePolicy
     from resolverkit.record import Record
-    from resolverkit.upstream import UnderWay, Upstream
+    from resolverkit.upstream import Upstream
 
 _log = logging.getLogger("resolverkit.cache")
 _log_answers = logging.getLogger("resolverkit.resolver").isEnabledFor
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
 _ROUND = 0.25  # seconds between two looks at who has waited for long
 _CACHE, _UPSTREAM = Source.CACHE, Source.UPSTREAM
-
-
-class Served:
-    """What a caller gets: an entry, where it came from, and what to tell of it."""
-
-    __slots__ = ("detail", "entry", "source")
-
-    def __init__(self, entry: Entry, source: Source, detail: str = "") -> None:
-        self.entry: Entry = entry
-        self.source: Source = source
-        self.detail: str = detail
-
-
-class Call:
-    """What callers want who have the same options.
-
-    Attributes:
-        stale: their policy.
-        lifetime: seconds that each of their calls may take.
-        refresh: go out even if a fresh entry is there.
-        variant: tells flights apart that go other ways (TCP, a source address).
-    """
-
-    stale: StalePolicy
-    lifetime: float
-    refresh = False
-    variant = b""
-
-
-class Observer(Protocol):
-    """Is told of flights; it must not raise.
-
-    Attributes:
-        hooked: somebody wants to know of each start and each answer.
-    """
-
-    hooked: bool
-
-    def started(self, question: Question) -> None:
-        """A question goes out."""
-
-    def landed(self, question: Question, served: Served) -> None:
-        """It was answered, or denied."""
-
-    def failed(
-        self, question: Question, error: UpstreamError, entry: Entry | None
-    ) -> None:
-        """It was not; `entry` can be served in place of an answer."""
-
-
-class LifetimeOver(QueryTimeout):
-    """The caller's lifetime ended before the flight did."""
-
-
-class Waiter(Protocol):
-    """One caller on a flight, and its own entry among the deadlines.
-
-    A caller has a Future; one of another kind is told at once, and not on the next turn
-    of the loop. What it is told by is Future's.
-
-    Attributes:
-        call: what it wants.
-        due: loop time at which its lifetime ends.
-        entry: what it can be served, if anything.
-        flight: what it waits for.
-    """
-
-    call: Call
-    due: float
-    entry: Entry | None
-    flight: _Flight
-
-    @property
-    def waits(self) -> bool:
-        """Whether it still does."""
-        ...
-
-    def expire(self) -> None:
-        """Its time is over: have `Cache.release` tell it."""
-
-    def done(self) -> bool:
-        """Whether it was told, or does not want to know any more."""
-
-    def set_result(self, result: Served, /) -> None:
-        """Tell it what it is served."""
-
-    def set_exception(self, exception: UpstreamError, /) -> None:
-        """Tell it the error."""
-
-    def cancel(self) -> object:
-        """Have it wait no longer."""
-
-
-class _Caller(asyncio.Future[Served]):
-    """Who waits by itself."""
-
-    __slots__ = ("call", "due", "entry", "flight")
-
-    call: Call
-    due: float
-    entry: Entry | None
-    flight: _Flight
-
-    @property
-    def waits(self) -> bool:
-        """Whether it still does."""
-        return not self.done()
-
-    def expire(self) -> None:
-        """The caller's time is over."""
-        self.flight.cache.release(self)
-
-
-_Waiter = TypeVar("_Waiter", bound=Waiter)
-
-
-class _Flight:
-    """The one running resolution of a question."""
-
-    failure: UpstreamError | None = None  # of the upstreams, while the store is silent
-
-    # No __init__: it would take longer than what it does.
-    def begin(
-        self,
-        cache: Cache,
-        key: bytes,
-        question: Question,
-        upstream: Upstream,
-        started: float,
-    ) -> None:
-        """Take in what it is for, and stand on the table."""
-        self.cache = cache
-        self.key = key
-        self.question = question
-        self.upstream = upstream
-        self.started = started
-        self.waiters: list[Waiter] = []
-        self.denial: Reply | None = None  # waits to be confirmed
-        self.looking = False  # the store has not spoken yet
-        self.asked: UnderWay | None = None
-        cache._flights[key] = self
-
-    def looked_up(self, record: Record | None) -> None:
-        """The store has spoken."""
-        self.cache._looked_up(self, record)
-
-    def answered(self, reply: Reply | PlainReply) -> None:
-        """The upstream has answered."""
-        self.cache._answered(self, reply)
-
-    def failed(self, error: BaseException) -> None:
-        """The upstream has failed."""
-        self.cache._end_denied(self, error)
-
-    def called_off(self) -> None:
-        """The upstream was closed."""
-        closed = NetworkError("the resolver was closed", local=True)
-        self.cache._end_denied(self, closed)
 
 
 class Cache(Memory):
@@ -239,7 +91,7 @@ class Cache(Memory):
         self.behind = behind
         self.observer: Observer | None = None
         self.reset_counts()
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, Flight] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._horizon: asyncio.TimerHandle | None = None
 
@@ -263,8 +115,8 @@ class Cache(Memory):
         call: Call,
         started: float,
         now: float,
-        waiter: _Waiter,
-    ) -> Served | _Waiter: ...
+        waiter: AnyWaiter,
+    ) -> Served | AnyWaiter: ...
 
     def ask(
         self,
@@ -310,7 +162,7 @@ class Cache(Memory):
                     if entry is not None:
                         return self._serve_stale(entry, "not asked again yet")
                     raise failure.again(moment)
-            flight = _Flight()
+            flight = Flight()
             flight.begin(self, key, question, upstream, now)
         due = started + call.lifetime
         if entry is not None:
@@ -320,7 +172,7 @@ class Cache(Memory):
                     self._launch(flight, look=True)
                 return self._serve_stale(entry)
         if waiter is None:
-            waiter = _Caller(loop=self._loop)
+            waiter = Caller(loop=self._loop)
         waiter.flight = flight
         waiter.call = call
         waiter.due = due
@@ -355,7 +207,7 @@ class Cache(Memory):
         return entry if entry is not None and entry.usable(now, stale) else None
 
     def _stale_due(
-        self, entry: Entry, flight: _Flight, call: Call, until: float, now: float
+        self, entry: Entry, flight: Flight, call: Call, until: float, now: float
     ) -> float:
         """Loop time from which on stale is better than waiting."""
         failed = entry.failed_at
@@ -396,7 +248,7 @@ class Cache(Memory):
             assert self._loop is not None
             self.refreshes += 1
             key, moment = question.key, self._loop.time()
-            flight = _Flight()
+            flight = Flight()
             flight.begin(self, key, question, upstream, moment)
             self._launch(flight, look=False)
 
@@ -432,7 +284,7 @@ class Cache(Memory):
 
     # --- flights ---------------------------------------------------------------------
 
-    def _launch(self, flight: _Flight, *, look: bool) -> None:
+    def _launch(self, flight: Flight, *, look: bool) -> None:
         """See to it that it ends; look into the store, or ask the upstreams."""
         question, upstream, now = flight.question, flight.upstream, flight.started
         if self._rounds.next <= now:
@@ -456,7 +308,7 @@ class Cache(Memory):
         else:
             self._go_out(flight)
 
-    def _go_out(self, flight: _Flight) -> None:
+    def _go_out(self, flight: Flight) -> None:
         """Ask the upstreams."""
         assert self._loop is not None
         ask = asker(flight.upstream)
@@ -479,7 +331,7 @@ class Cache(Memory):
             self._see_to(first)
         return found, first is not None
 
-    def _see_to(self, flight: _Flight) -> None:
+    def _see_to(self, flight: Flight) -> None:
         """Arm the timer that ends flights: they stand in the order of their starts."""
         assert self._loop is not None
         due = flight.started + policy.RESOLUTION_DEADLINE
@@ -497,7 +349,7 @@ class Cache(Memory):
                 return
             self._overdue(flight)
 
-    def _overdue(self, flight: _Flight) -> None:
+    def _overdue(self, flight: Flight) -> None:
         if flight.asked is None:
             return
         attempts = getattr(flight.asked, "attempts", ())
@@ -509,7 +361,7 @@ class Cache(Memory):
 
     # --- what the store says ---------------------------------------------------------
 
-    def _looked_up(self, flight: _Flight, record: Record | None) -> None:
+    def _looked_up(self, flight: Flight, record: Record | None) -> None:
         if self._flights.get(flight.key) is not flight:
             return  # the upstreams were faster
         flight.looking = False
@@ -537,7 +389,7 @@ class Cache(Memory):
             return None
         return self.adopt(record, reply, self.clock())
 
-    def _offer(self, flight: _Flight, entry: Entry) -> None:
+    def _offer(self, flight: Flight, entry: Entry) -> None:
         """Have waiters know of an entry: at once if it is fresh, else in due time."""
         now, loop = self.clock(), self._loop
         assert loop is not None
@@ -569,7 +421,7 @@ class Cache(Memory):
 
     # --- what the upstreams say ------------------------------------------------------
 
-    def _end_denied(self, flight: _Flight, error: BaseException) -> None:
+    def _end_denied(self, flight: Flight, error: BaseException) -> None:
         """A flight failed, or the confirmation of a denial did."""
         if not isinstance(error, UpstreamError):
             error = NetworkError(f"{type(error).__name__}: {error}")
@@ -580,7 +432,7 @@ class Cache(Memory):
             denial.attempts += error.attempts
             self._store(flight, denial)
 
-    def _weigh(self, flight: _Flight, reply: Reply) -> None:
+    def _weigh(self, flight: Flight, reply: Reply) -> None:
         """Is this reply to replace what we have?"""
         if reply.kind is _DATA and not reply.disputed and flight.denial is None:
             self._store(flight, reply)
@@ -614,7 +466,7 @@ class Cache(Memory):
                 flight.denial = reply
                 flight.asked = Watched(second, flight)
 
-    def _compare(self, flight: _Flight, denial: Reply, second: Reply) -> None:
+    def _compare(self, flight: Flight, denial: Reply, second: Reply) -> None:
         """Two operators have spoken: the one that denies less is believed."""
         attempts = (*denial.attempts, *second.attempts)
         better = denial
@@ -624,7 +476,7 @@ class Cache(Memory):
         better.attempts = attempts
         self._store(flight, better)
 
-    def _keep_serving(self, flight: _Flight, reply: Reply) -> None:
+    def _keep_serving(self, flight: Flight, reply: Reply) -> None:
         """The reply is less credible than what we have: as good as a failure.
 
         Those who want nothing stale get it all the same.
@@ -638,7 +490,7 @@ class Cache(Memory):
             why = "a disputed denial" if reply.soa else "a denial without SOA"
         self._fail(flight, UpstreamError(why, reply.attempts))
 
-    def _answered(self, flight: _Flight, reply: Reply | PlainReply) -> None:
+    def _answered(self, flight: Flight, reply: Reply | PlainReply) -> None:
         """An upstream has answered: keep it, and give it to those who wait.
 
         What nearly every reply is takes fewer steps than `_store` and `_deliver`.
@@ -667,7 +519,7 @@ class Cache(Memory):
             if not waiter.done():
                 waiter.set_result(served)
 
-    def _store(self, flight: _Flight, reply: Reply) -> None:
+    def _store(self, flight: Flight, reply: Reply) -> None:
         question, now = flight.question, self.clock()
         if self._has_failed:
             self._failures.pop(flight.key, None)
@@ -692,7 +544,7 @@ class Cache(Memory):
             for key in self.denied_keys(question, reply):
                 behind.denied(key)
 
-    def _fail(self, flight: _Flight, error: UpstreamError) -> None:
+    def _fail(self, flight: Flight, error: UpstreamError) -> None:
         """Every vantage failed: remember that, and serve stale to those who can."""
         if flight.looking:  # the store may still have something
             flight.failure = error
@@ -717,7 +569,7 @@ class Cache(Memory):
             else:
                 waiter.set_exception(error)
 
-    def _deliver(self, flight: _Flight, entry: Entry, *, at_once: bool) -> None:
+    def _deliver(self, flight: Flight, entry: Entry, *, at_once: bool) -> None:
         """Give waiters what has come; `at_once` where nobody holds on to better."""
         served, question = Served(entry, _UPSTREAM), flight.question
         observer = self.observer
@@ -728,7 +580,7 @@ class Cache(Memory):
             held = None if at_once else self.held(question, now, waiter.call.stale)
             waiter.set_result(served if held is None else self._serve_stale(held))
 
-    def _finish(self, flight: _Flight) -> list[Waiter]:
+    def _finish(self, flight: Flight) -> list[Waiter]:
         """Take the flight off the table; gives the waiters that still wait."""
         if flight.looking:
             self._stop_looking(flight)
@@ -737,7 +589,7 @@ class Cache(Memory):
         waiters, flight.waiters = flight.waiters, []
         return [waiter for waiter in waiters if not waiter.done()]
 
-    def _stop_looking(self, flight: _Flight) -> None:
+    def _stop_looking(self, flight: Flight) -> None:
         self._head_starts.discard(flight)
         self._openings.discard(flight)
 

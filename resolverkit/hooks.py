@@ -15,9 +15,9 @@ from resolverkit.model import AnswerPath, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from resolverkit.cache import Served
     from resolverkit.entry import Entry
     from resolverkit.errors import UpstreamError
+    from resolverkit.flight import Served
     from resolverkit.model import Question
 
 _log = logging.getLogger("resolverkit.resolver")

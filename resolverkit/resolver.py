@@ -21,10 +21,11 @@ import dns.resolver
 
 from resolverkit import config, errors, special, wire
 from resolverkit.answer import Answer, new_answer
-from resolverkit.cache import Cache, Call, LifetimeOver, Served
+from resolverkit.cache import Cache
 from resolverkit.cacheview import CacheView
 from resolverkit.entry import Entry
 from resolverkit.errors import ConfigurationError, UpstreamError
+from resolverkit.flight import Call, LifetimeOver, Served
 from resolverkit.hooks import Reporter
 from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
     from dns._asyncbackend import Backend
 
     from resolverkit.addrinfo import Found
-    from resolverkit.cache import _Waiter
     from resolverkit.config import Spec, Strategy
     from resolverkit.contents import Contents
+    from resolverkit.flight import AnyWaiter
     from resolverkit.hooks import Hook
     from resolverkit.model import Attempt
     from resolverkit.stats import Stats
@@ -412,9 +413,9 @@ class Resolver(dns.asyncresolver.Resolver):
         call: ClientCall,
         name: bytes,
         mould: wire.Mould,
-        waiter: _Waiter,
+        waiter: AnyWaiter,
         cached_only: bool = False,
-    ) -> Served | _Waiter | None:
+    ) -> Served | AnyWaiter | None:
         """What a client of the stub server gets, whose names are complete.
 
         A single label may still be a host of the local network, in which no public

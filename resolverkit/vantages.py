@@ -17,6 +17,7 @@ from resolverkit import health
 from resolverkit.comparison import Verdict, compare
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.groups.group import Group
+from resolverkit.listener import start
 from resolverkit.model import (
     Endpoint,
     Kind,
@@ -27,7 +28,6 @@ from resolverkit.model import (
 )
 from resolverkit.survey import Survey, Vantage, sentence
 from resolverkit.transports.outcome import error_outcome
-from resolverkit.upstream import start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

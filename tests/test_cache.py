@@ -28,7 +28,8 @@ from virtual import (
 )
 
 from resolverkit import Reply, StalePolicy
-from resolverkit.cache import Cache, Call
+from resolverkit.cache import Cache
+from resolverkit.flight import Call
 from resolverkit.model import Endpoint, Kind
 from resolverkit.testing import (
     ScriptedUpstream,

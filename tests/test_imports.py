@@ -25,6 +25,8 @@ TIERS = (
         "svcb",
         "answer",
         "upstream",
+        "listener",
+        "flight",
         "deadlines",
         "wire",
         "health",
@@ -200,7 +202,7 @@ def test_a_resolver_loads_what_every_question_needs():
     assert not {"json", "sqlite3"} & (found - loaded("import dns.asyncresolver"))
     parts = {
         "answer", "cache", "cacheview", "config", "deadlines", "entry", "errors",
-        "hooks", "memory", "model", "policy", "presets", "record", "resolver",
+        "flight", "hooks", "listener", "memory", "model", "policy", "presets", "record", "resolver",
         "special", "stack", "system", "transports", "transports.url", "upstream",
         "wire",
     }  # fmt: skip

@@ -12,7 +12,7 @@ from resolverkit import health
 from resolverkit.deadlines import Deadlines
 from resolverkit.errors import ConfigurationError, ServerFailure
 from resolverkit.groups.racing import Child
-from resolverkit.upstream import start
+from resolverkit.listener import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

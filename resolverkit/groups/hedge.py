@@ -32,15 +32,16 @@ from typing import TYPE_CHECKING
 from resolverkit.groups.group import Group
 from resolverkit.groups.lead import Lead
 from resolverkit.groups.racing import Race
+from resolverkit.listener import Direct, Watched
 from resolverkit.model import Attempt, Endpoint, Reply
-from resolverkit.upstream import Direct, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from resolverkit.groups.racing import Child
+    from resolverkit.listener import Listener, UnderWay
     from resolverkit.model import Question
-    from resolverkit.upstream import Listener, UnderWay, Upstream
+    from resolverkit.upstream import Upstream
 
 
 class Hedge(Direct, Group):

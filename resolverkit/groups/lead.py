@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from resolverkit import policy
 from resolverkit.groups.racing import Race
 from resolverkit.health import MAX_DELAY
+from resolverkit.listener import Pending, UnderWay, drop, listen
 from resolverkit.model import Attempt, Outcome, PlainReply, Reply
-from resolverkit.upstream import Pending, UnderWay, drop, listen
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from resolverkit.groups.group import Group
     from resolverkit.groups.racing import Child
+    from resolverkit.listener import Listener
     from resolverkit.model import Question
-    from resolverkit.upstream import Listener
 
 _CONCLUSIVE = policy.Verdict.CONCLUSIVE
 

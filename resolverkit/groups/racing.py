@@ -15,8 +15,8 @@ from resolverkit.errors import (
     ServerFailure,
     UpstreamError,
 )
+from resolverkit.listener import Pending, asker, drop, listen, start
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
-from resolverkit.upstream import Pending, asker, drop, listen, start
 
 if TYPE_CHECKING:
     import asyncio
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from resolverkit.deadlines import Deadline
     from resolverkit.groups.group import Group
+    from resolverkit.listener import Ask
     from resolverkit.model import Question
-    from resolverkit.upstream import Ask, Upstream
+    from resolverkit.upstream import Upstream
 
 _log = logging.getLogger("resolverkit.hedge")
 

@@ -6,9 +6,9 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from resolverkit.cache import Call, Served, _Flight
     from resolverkit.entry import Entry
     from resolverkit.errors import UpstreamError
+    from resolverkit.flight import Call, Flight, Served
     from resolverkit.server.forms import Form
     from resolverkit.server.query import Over, Query
     from resolverkit.server.responder import Responder
@@ -37,7 +37,7 @@ class Asker:
     call: Call
     due: float
     entry: Entry | None
-    flight: _Flight
+    flight: Flight
 
     def __init__(self, responder: Responder, data: bytes) -> None:
         self.responder = responder

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from resolverkit import errors, wire
-from resolverkit.cache import Served
 from resolverkit.errors import UpstreamError
+from resolverkit.flight import Served
 from resolverkit.model import AnswerPath, Kind, Outcome, Source
 from resolverkit.server import reply as replies
 from resolverkit.server.asker import Asker

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from resolverkit.model import Source
 
 if TYPE_CHECKING:
-    from resolverkit.cache import Served
+    from resolverkit.flight import Served
     from resolverkit.memory import Failure
     from resolverkit.resolver import Resolver
     from resolverkit.server.query import Query

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from resolverkit import wire
 from resolverkit.errors import BadReply, UpstreamError
+from resolverkit.listener import UnderWay
 from resolverkit.transports.outcome import conclude, failed
-from resolverkit.upstream import UnderWay
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
+    from resolverkit.listener import Listener
     from resolverkit.model import Endpoint, Question
-    from resolverkit.upstream import Listener
 
 
 class Channel(Protocol):

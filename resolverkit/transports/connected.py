@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from resolverkit.deadlines import Deadlines, Rounds
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
+from resolverkit.listener import Direct, UnderWay
 from resolverkit.transports.asked import Asked
 from resolverkit.transports.reconnect import (
     CONNECT_TIMEOUT,
@@ -19,16 +20,15 @@ from resolverkit.transports.reconnect import (
     fail_all,
     network_error,
 )
-from resolverkit.upstream import Direct, UnderWay
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Awaitable, Callable, Iterator
 
     from resolverkit.deadlines import Due
+    from resolverkit.listener import Listener
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.asked import Channel
-    from resolverkit.upstream import Listener
 
 
 class Connected(Direct):

@@ -21,20 +21,20 @@ from resolverkit.errors import (
     ServerFailure,
     UpstreamError,
 )
+from resolverkit.listener import Direct, UnderWay, Watched, listen
 from resolverkit.model import Attempt, Outcome, PlainReply, Reply
 from resolverkit.policy import FAILURE_TTL
 from resolverkit.transports.outcome import conclude, failed
 from resolverkit.transports.ports import BUSY, Port, Ports
 from resolverkit.transports.reconnect import network_error
-from resolverkit.upstream import Direct, UnderWay, Watched, listen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from resolverkit.deadlines import Due
+    from resolverkit.listener import Listener
     from resolverkit.model import Endpoint, Question
     from resolverkit.transports.stream import Tcp
-    from resolverkit.upstream import Listener
 
 MAX_SENDS = 3
 """Packets per question, address and transport (RFC 9520 section 3.1)."""

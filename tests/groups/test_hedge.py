@@ -14,6 +14,7 @@ from resolverkit.errors import (
     QueryTimeout,
     ServerFailure,
 )
+from resolverkit.listener import Pending
 from resolverkit.model import Endpoint, Kind
 from resolverkit.testing import (
     ScriptedUpstream,
@@ -30,7 +31,6 @@ from resolverkit.testing import (
     silent,
 )
 from resolverkit.transports.do53 import Do53
-from resolverkit.upstream import Pending
 
 GOOD = answer("192.0.2.1")
 SLOW = answer("192.0.2.1", after=0.5)

@@ -17,13 +17,13 @@ from virtual import upstreams
 
 from resolverkit.entry import Entry
 from resolverkit.errors import BadReply
+from resolverkit.listener import Pending
 from resolverkit.model import Attempt, Endpoint, Outcome
 from resolverkit.server import forms as module
 from resolverkit.server import reply as replies
 from resolverkit.server.forms import find, learn
 from resolverkit.server.query import Over, Query, read_query
 from resolverkit.testing import Step, answer, run
-from resolverkit.upstream import Pending
 from resolverkit.wire import read_reply
 
 NAMES = [

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from resolverkit import errors, wire
+from resolverkit.listener import Direct, Pending, UnderWay, Watched, asker
 from resolverkit.model import Kind, Reply, plain_reply
-from resolverkit.upstream import Direct, Pending, UnderWay, Watched, asker
 
 QUESTION = wire.make_question(wire.text_to_wire("www.example.com"), 1)
 REPLY = Reply(b"", Kind.NODATA, 0, 60, b"\0")
