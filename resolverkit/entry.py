@@ -49,7 +49,7 @@ class More:
     __slots__ = ("aged_at", "denied_at", "failed_at", "labels", "reply", "since")
 
     def __init__(self, reply: Reply | None) -> None:
-        self.reply = reply  # where it is more than an entry packs
+        self.reply: Reply | None = reply  # where it is more than an entry packs
         self.labels: tuple[bytes, ...] | None = None
         self.since: tuple[Attempt, ...] = ()
         self.failed_at: float | None = None

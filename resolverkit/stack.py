@@ -75,10 +75,10 @@ class Stack:
         routes: Mapping[str, Sequence[Spec]],
     ) -> None:
         self.loop = loop
-        self.time = clock_of(loop)
+        self.time: Callable[[], float] = clock_of(loop)
         self._cache = cache
         cache.bind(loop)
-        self.options = (
+        self.options: tuple[object, ...] = (
             copy.copy(options._nameservers),  # may change in place
             dict(options.nameserver_ports),
             options.port,

@@ -203,8 +203,8 @@ def test_a_resolver_loads_what_every_question_needs():
     parts = {
         "answer", "cache", "cacheview", "config", "deadlines", "entry", "errors",
         "flight", "hooks", "listener", "memory", "model", "policy", "presets", "record",
-        "resolver", "special", "stack", "system", "transports", "transports.url", "upstream",
-        "wire",
+        "resolver", "special", "stack", "system", "transports", "transports.url",
+        "upstream", "wire",
     }  # fmt: skip
     assert ours(found) == parts  # groups and transports come with the first question
 

@@ -38,12 +38,13 @@ class Asker:
     due: float
     entry: Entry | None
     flight: Flight
+    end: int
 
     def __init__(self, responder: Responder, data: bytes) -> None:
-        self.responder = responder
-        self.data = data
+        self.responder: Responder = responder
+        self.data: bytes = data
         self.form: Form | None = None
-        self.ended = False
+        self.ended: bool = False
 
     def tell(self, reply: bytes | None) -> None:
         """Give it the reply, or silence."""

@@ -9,7 +9,7 @@ from resolverkit.transports.stream import Stream
 from resolverkit.transports.tls import TlsOptions, make_context
 
 if TYPE_CHECKING:
-    from resolverkit.model import Endpoint
+    from resolverkit.model import Endpoint, Question
 
 
 class Dot(Stream):
@@ -24,7 +24,10 @@ class Dot(Stream):
         ConfigurationError: the CA file or a pin cannot be used.
     """
 
-    encode = staticmethod(wire.padded)  # to 128 octets (RFC 8467 section 4.1)
+    @staticmethod
+    def encode(question: Question) -> bytes:
+        """The query, padded to a multiple of 128 octets (RFC 8467 section 4.1)."""
+        return wire.padded(question)
 
     def __init__(
         self, endpoint: Endpoint, *, tls: TlsOptions | None = None, **options: Any

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 # Section 6.
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
@@ -28,12 +32,14 @@ MAX_NUMBER = (1 << 31) - 1
 WINDOW = 65_535
 """Octets of every window at first (section 6.9.2)."""
 
-pack_head = struct.Struct("!IBI").pack  # length and type share four octets
-read_head = struct.Struct("!HBHI").unpack_from
+pack_head: Callable[[int, int, int], bytes] = struct.Struct(
+    "!IBI"
+).pack  # length and type share four octets
+read_head: Callable[..., tuple[int, ...]] = struct.Struct("!HBHI").unpack_from
 """Length in two parts; type and flags; stream."""
-pack_number = struct.Struct("!I").pack
-pack_setting = struct.Struct("!HI").pack
-read_settings = struct.Struct("!HI").iter_unpack
+pack_number: Callable[[int], bytes] = struct.Struct("!I").pack
+pack_setting: Callable[[int, int], bytes] = struct.Struct("!HI").pack
+read_settings: Callable[[bytes], Iterator[Any]] = struct.Struct("!HI").iter_unpack
 
 
 class Http2Error(Exception):

@@ -249,7 +249,7 @@ class Session(Sender):
         if h2.HEADER_TABLE_SIZE in settings:
             self._requests.resize(settings[h2.HEADER_TABLE_SIZE])
         allowed = settings.get(h2.MAX_CONCURRENT_STREAMS, allowed)
-        self.room = min(allowed, MAX_STREAMS)
+        self.room: int = min(allowed, MAX_STREAMS)
         self.out.append(frame(h2.SETTINGS, h2.ACK, 0))
         self._set_windows(settings.get(h2.INITIAL_WINDOW_SIZE, self._stream_window))
 

@@ -44,7 +44,7 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, owner: Connected) -> None:
         self.owner = owner
-        self.reads = 0
+        self.reads: int = 0
         self._loop = owner.loop
         self._buffer = bytearray(READ_BUFFER)
         self._view = memoryview(self._buffer)
