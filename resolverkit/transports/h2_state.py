@@ -104,8 +104,8 @@ class Session(Sender):
         if self._opened:  # not at each of many updates
             self._send_rest()
         if self._unacknowledged > CONNECTION_WINDOW // 2:
-            size = h2.pack_number(self._unacknowledged)
-            self.out.append(frame(h2.WINDOW_UPDATE, 0, 0, size))
+            more = h2.pack_number(self._unacknowledged)
+            self.out.append(frame(h2.WINDOW_UPDATE, 0, 0, more))
             self._unacknowledged = 0
         return pos
 
