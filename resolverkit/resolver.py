@@ -335,6 +335,8 @@ class Resolver(dns.asyncresolver.Resolver):
                     served = await served
             except UpstreamError as error:
                 served = None  # it holds the error, whose traceback holds this frame
+                # So does a flight that goes on; and on Python 3.13 who called, too.
+                error.with_traceback(None)
                 raise self._failure(question, error, call.lifetime) from error
             entry = served.entry
             if served.source is _UPSTREAM and entry.more is None:  # as nearly all
