@@ -110,6 +110,11 @@ def ask(programs):
     return {program.name: program.hear() for program in programs}
 
 
+def stale(said):
+    """How many stale answers each program has had so far."""
+    return {name: told["stale"] for name, told in said.items()}
+
+
 def plainly(vantages):
     """What dnspython has to say of the name, without the library."""
     plain = dns.resolver.Resolver(configure=False)
@@ -157,6 +162,11 @@ def story(lab, require, redis_program, tmp_path_factory):
             time.sleep(FAILURE_RECHECK)
             told["later"] = ask(programs)
             told["at last"] = ask(programs)
+            for _ in range(10):  # on a busy machine the name may still be refreshed
+                if stale(told["later"]) == stale(told["at last"]):
+                    break
+                time.sleep(1)
+                told["later"], told["at last"] = told["at last"], ask(programs)
         finally:
             told["end"] = {program.name: program.end() for program in programs}
     return told
@@ -175,10 +185,10 @@ def test_it_connects_before_during_and_after(story, name):
     assert {phase: said["said"] for phase, said in told.items()} == dict.fromkeys(
         phases, "hello"
     )
-    stale = [told[phase]["stale"] for phase in phases]
-    assert stale[0] == 0
-    assert stale[0] < stale[1] < stale[2]  # each time the last known good
-    assert stale[4] == stale[5]  # and fresh again
+    counts = [told[phase]["stale"] for phase in phases]
+    assert counts[0] == 0
+    assert counts[0] < counts[1] < counts[2]  # each time the last known good
+    assert counts[4] == counts[5]  # and fresh again
     assert told["again"]["took"] < 10  # at once: some ms
 
 
