@@ -94,7 +94,7 @@ def hits(
 def misses(
     concurrency: int, *, asks: int = 8000, read: bool = False
 ) -> Callable[..., Any]:
-    """µs of the client's CPU per miss over UDP."""
+    """µs of the client's CPU per miss over UDP; of the clock where one is asked."""
 
     async def measure(rounds: int, port: int) -> Series:
         asking = {
@@ -107,32 +107,11 @@ def misses(
         for turn in range(-1, rounds):  # the first is not counted
             for name, peer in asking.items():
                 count = max(asks // SHARES.get(name, 1), 2 * concurrency)
-                ask = peer.read if read else peer.ask
-                took = await concurrently(ask, fresh_names(count), concurrency)
-                if turn >= 0:
-                    series.add(name, took / count * 1e6)
-        for peer in asking.values():
-            await peer.aclose()
-        return series
-
-    return measure
-
-
-def latency(asks: int = 2000) -> Callable[..., Any]:
-    """µs of the clock from a question to its answer, with nothing else under way."""
-
-    async def measure(rounds: int, port: int) -> Series:
-        asking = {
-            OURS: peers.ours(port),
-            "aiodns": peers.aiodns(port),
-            "dnspython": peers.dnspython(port, cached=False),
-            "bare": peers.bare(port),
-        }
-        series = Series()
-        for turn in range(-1, rounds):  # the first is not counted
-            for name, peer in asking.items():
-                count = asks // SHARES.get(name, 1)
-                took = await one_after_another(peer.ask, fresh_names(count))
+                ask, names = peer.read if read else peer.ask, fresh_names(count)
+                if concurrency == 1:
+                    took = await one_after_another(ask, names)
+                else:
+                    took = await concurrently(ask, names, concurrency)
                 if turn >= 0:
                     series.add(name, took / count * 1e6)
         for peer in asking.values():
@@ -167,7 +146,7 @@ SCENARIOS = (
     Scenario("hit, 1,000 names, stores", stores.hits(1000), 0),
     Scenario("miss, 50 at once, stores", stores.misses(50), 0),
     Scenario("a store of 100,000 names", stores.restart(100_000), 0),
-    Scenario("miss, one by one", latency(), 2),
+    Scenario("miss, one by one", misses(1, asks=2000), 2),
     Scenario("miss, 50 at once", misses(50), 4),
     Scenario("miss, 500 at once", misses(500), 3),
     Scenario("miss, 50 at once, address read", misses(50, read=True), 2.5),
