@@ -124,14 +124,16 @@ def _share(settings: Settings, read: Any, inherited: list[Sockets] | None) -> in
         except ConfigurationError as error:
             sys.exit(_complain(error, USAGE))
 
-    _print_ready(
-        [str(s.address) for s in shared[0] if not s.tls and not s.https],
-        [str(s.address) for s in shared[0] if s.tls],
-        [str(s.address) for s in shared[0] if s.https],
-    )
-    notify("READY=1")
+    def ready() -> None:
+        _print_ready(
+            [str(s.address) for s in shared[0] if not s.tls and not s.https],
+            [str(s.address) for s in shared[0] if s.tls],
+            [str(s.address) for s in shared[0] if s.https],
+        )
+        notify("READY=1")
+
     try:
-        return Workers(settings.workers, work).run()
+        return Workers(settings.workers, work, ready).run()
     finally:
         notify("STOPPING=1")
         for each in (sockets for group in shared for sockets in group):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from resolverkit.server.stub import Server
 
 _RELOAD = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+_END = [signal.SIGTERM, signal.SIGINT]
 
 _log = logging.getLogger("resolverkit.server")
 
@@ -65,8 +66,8 @@ class Process:
         self._end = asyncio.Event()
         # From the beginning until all is written: who is told twice, as by Ctrl-C and
         # by a parent, leaves nothing behind.
-        _hold_reloads(True)
-        with _handling(self._end.set, signal.SIGTERM, signal.SIGINT):
+        _hold(_RELOAD, True)
+        with _handling(self._end.set, *_END):
             resolver = self._settings.resolver(self._watch)
             try:
                 server = self._settings.server(resolver, self._sockets)
@@ -81,6 +82,7 @@ class Process:
                 resolver = server.resolver
             finally:
                 await resolver.aclose()
+                _hold(_END, True)  # all is written: told once more, it ends the same
 
     def reload(self, server: Server, faces: Faces) -> None:
         """Take in the settings as they are now; if they are wrong, go on as before."""
@@ -126,17 +128,18 @@ def _handling(handler: Callable[[], object], *numbers: int) -> Iterator[None]:
 def _reloading(handler: Callable[[], object]) -> Iterator[None]:
     """Heed SIGHUP; before and after it is held, for it would be the end."""
     with _handling(handler, *_RELOAD):
-        _hold_reloads(False)
+        _hold(_RELOAD, False)
         try:
             yield
         finally:
-            _hold_reloads(True)
+            _hold(_RELOAD, True)
 
 
-def _hold_reloads(held: bool) -> None:
-    if _RELOAD:
+def _hold(numbers: Sequence[int], held: bool) -> None:
+    """Have signals wait; Windows cannot."""
+    if hasattr(signal, "pthread_sigmask"):
         how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
-        signal.pthread_sigmask(how, _RELOAD)
+        signal.pthread_sigmask(how, numbers)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

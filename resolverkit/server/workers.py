@@ -7,6 +7,7 @@ its successor takes them over, with what has come meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -34,10 +35,14 @@ class Workers:
     Args:
         count: how many.
         work: what each does, in a process of its own; called with its number.
+        ready: called once when all have been started.
     """
 
-    def __init__(self, count: int, work: Callable[[int], None]) -> None:
+    def __init__(
+        self, count: int, work: Callable[[int], None], ready: Callable[[], None]
+    ) -> None:
         self._work = work
+        self._ready = ready
         self._count = count
         self._pids: dict[int, int] = {}  # process to number
         self._began: dict[int, float] = {}
@@ -53,7 +58,15 @@ class Workers:
             signal.signal(number, self._end)
         signal.signal(signal.SIGHUP, self._reload)
         for i in range(self._count):
-            self._start(i)
+            if not self._ending:
+                self._start(i)
+        self._ready()
+        code = self._keep()
+        # Told once more while Python tidies up, it ends the same.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGHUP})
+        return code
+
+    def _keep(self) -> int:
         while self._pids:
             pid, status = os.wait()
             i = self._pids.pop(pid, -1)
@@ -105,4 +118,5 @@ class Workers:
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         for pid in list(self._pids):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just been waited for
+                os.kill(pid, number)

@@ -130,11 +130,15 @@ def refuses(port):
 
 
 @posix
-def test_who_is_told_while_it_begins_ends(authority, tmp_path):
-    with serve(authority) as served:
-        served.tell(signal.SIGTERM)
-        served.tell(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_is_told_again_until_it_has_ended_ends_the_same(authority, number, workers):
+    with serve(authority, "--workers", workers) as served:
+        while served.process.poll() is None:
+            served.tell(number)
+            time.sleep(0.001)
         assert served.end(None) == 0
+        assert not [line for line in served.lines if "Traceback" in line]
 
 
 @posix
