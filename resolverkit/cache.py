@@ -21,6 +21,7 @@ caller has a Future of its own, so that one who is cancelled harms nobody.
 from __future__ import annotations
 
 import logging
+from asyncio import Future
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, overload
 
@@ -105,7 +106,7 @@ class Cache(Memory):
         call: Call,
         started: float,
         now: float,
-    ) -> Served | asyncio.Future[Served]: ...
+    ) -> Served | Caller: ...
 
     @overload
     def ask(
@@ -135,11 +136,11 @@ class Cache(Memory):
             call: what the caller wants.
             started: loop time at which its whole call began.
             now: loop time.
-            waiter: who is told what is not there yet; None for a Future.
+            waiter: who is told what is not there yet; None for a new `Caller`.
 
         Returns:
-            What is there already, or the waiter; a Future raises an `UpstreamError`, a
-            `QueryTimeout` once the lifetime is over.
+            What is there already, or the waiter; a caller's Future raises an
+            `UpstreamError`, a `QueryTimeout` once the lifetime is over.
 
         Raises:
             UpstreamError: the key failed lately and there is nothing to serve.
@@ -172,7 +173,8 @@ class Cache(Memory):
                     self._launch(flight, look=True)
                 return self._serve_stale(entry)
         if waiter is None:
-            waiter = Caller(loop=self._loop)
+            waiter = Caller()
+            waiter.future = Future(loop=self._loop)
         waiter.flight = flight
         waiter.call = call
         waiter.due = due
@@ -483,7 +485,7 @@ class Cache(Memory):
         """
         refused = Served(Entry(flight.question, reply, self.clock()), Source.UPSTREAM)
         for waiter in flight.waiters:
-            if waiter.entry is None and not waiter.done():
+            if waiter.entry is None:
                 waiter.set_result(refused)
         why = "not validated, others say bogus"
         if reply.denial:
@@ -515,9 +517,8 @@ class Cache(Memory):
             self._stop_looking(flight)
         self._flights.pop(flight.key, None)
         waiters, flight.asked, flight.waiters = flight.waiters, None, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(served)
+        for waiter in waiters:  # who was told already takes no notice
+            waiter.set_result(served)
 
     def _store(self, flight: Flight, reply: Reply) -> None:
         question, now = flight.question, self.clock()

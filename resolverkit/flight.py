@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from resolverkit.errors import NetworkError, QueryTimeout
 
 if TYPE_CHECKING:
+    from asyncio import Future
+
     from resolverkit.cache import Cache
     from resolverkit.entry import Entry
     from resolverkit.errors import UpstreamError
@@ -74,7 +75,7 @@ class Waiter(Protocol):
     """One caller on a flight, and its own entry among the deadlines.
 
     A caller has a Future; one of another kind is told at once, and not on the next turn
-    of the loop. What it is told by is Future's.
+    of the loop.
 
     Attributes:
         call: what it wants.
@@ -99,34 +100,57 @@ class Waiter(Protocol):
     def done(self) -> bool:
         """Whether it was told, or does not want to know any more."""
 
-    def set_result(self, result: Served, /) -> None:
-        """Tell it what it is served."""
+    def set_result(self, served: Served, /) -> None:
+        """Tell it what it is served, if it still waits."""
 
-    def set_exception(self, exception: UpstreamError, /) -> None:
+    def set_exception(self, error: UpstreamError, /) -> None:
         """Tell it the error."""
 
     def cancel(self) -> object:
         """Have it wait no longer."""
 
 
-class Caller(asyncio.Future[Served]):
-    """Who waits by itself."""
+class Caller:
+    """Who waits by itself, for a Future.
 
-    __slots__ = ("call", "due", "entry", "flight")
+    The Future is one of asyncio's own and no subclass, since a task waits for that in
+    half the steps.
+    """
+
+    __slots__ = ("call", "due", "entry", "flight", "future")
 
     call: Call
     due: float
     entry: Entry | None
     flight: Flight
+    future: Future[Served]
 
     @property
     def waits(self) -> bool:
         """Whether it still does."""
-        return not self.done()
+        return not self.future.done()
 
     def expire(self) -> None:
         """The caller's time is over."""
         self.flight.cache.release(self)
+
+    def done(self) -> bool:
+        """Whether it was told, or has gone."""
+        return self.future.done()
+
+    def set_result(self, served: Served) -> None:
+        """Tell it what it is served, if it still waits."""
+        future = self.future
+        if not future.done():
+            future.set_result(served)
+
+    def set_exception(self, error: UpstreamError) -> None:
+        """Tell it the error."""
+        self.future.set_exception(error)
+
+    def cancel(self) -> None:
+        """Have it wait no longer."""
+        self.future.cancel()
 
 
 AnyWaiter = TypeVar("AnyWaiter", bound=Waiter)

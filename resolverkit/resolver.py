@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from resolverkit.addrinfo import Found
     from resolverkit.config import Spec, Strategy
     from resolverkit.contents import Contents
-    from resolverkit.flight import AnyWaiter
+    from resolverkit.flight import AnyWaiter, Caller
     from resolverkit.hooks import Hook
     from resolverkit.model import Attempt
     from resolverkit.stats import Stats
@@ -315,8 +315,8 @@ class Resolver(dns.asyncresolver.Resolver):
             names, relative = (wire.text_to_wire(qname),), qname[-1] != "."
         else:
             names, relative = self._names(qname, search)
-        store, started = self._store, stack.time()
-        now = started
+        store, time = self._store, stack.time
+        now = started = time()
         denied: tuple[tuple[Question, Served], ...] = ()
         for name in names:
             view, mould = stack.view(name, relative), call.mould
@@ -324,7 +324,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 question = self._custom_question(name, view, call)
             else:
                 question = mould.question(name, view.tag)
-            served: Served | asyncio.Future[Served] | None = None
+            served: Served | Caller | None = None
             try:
                 group = view.group
                 if group is None or call.way is not ANY_WAY:
@@ -332,7 +332,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 else:
                     served = store.ask(question, group, call, started, now)
                 if not isinstance(served, Served):
-                    served = await served
+                    served = await served.future
             except UpstreamError as error:
                 served = None  # it holds the error, whose traceback holds this frame
                 # So does a flight that goes on; and on Python 3.13 who called, too.
@@ -343,7 +343,7 @@ class Resolver(dns.asyncresolver.Resolver):
                 return new_answer(entry, store)
             if entry.kind is Kind.NXDOMAIN:
                 denied += ((question, served),)
-                now = stack.time()
+                now = time()
                 continue
             answer = self._conclude(question, served, call, raise_on_no_answer)
             if served.source is _CACHE and not search:
@@ -497,7 +497,7 @@ class Resolver(dns.asyncresolver.Resolver):
         call: _Call,
         stack: Stack,
         started: float,
-    ) -> Served | asyncio.Future[Served]:
+    ) -> Served | Caller:
         group = view.group if call.way is ANY_WAY else None
         if group is None:
             if view.detail:

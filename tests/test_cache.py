@@ -821,7 +821,7 @@ def test_a_flood_of_random_names_does_not_push_out_last_known_good():
                 question(f"r{i}.flood.example"), flood, wanted, started, started
             )
             if i % 100 == 0:
-                await served
+                await served.future
         await asyncio.sleep(0.1)
         assert 0 < cache._denials.currsize <= 1_000_000 // 8
         assert group.upstreams == [a]

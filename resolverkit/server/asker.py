@@ -75,6 +75,8 @@ class Asker:
 
     def set_result(self, served: Served) -> None:
         """Its flight has landed, or stale data is better than to wait."""
+        if self.ended:
+            return
         responder = self.responder
         self.ended = True
         responder.forget(self)

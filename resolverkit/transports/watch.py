@@ -71,7 +71,8 @@ class Watch(Generic[_Item]):
 
     def _wake(self) -> None:
         assert self._epoll is not None
+        items, read = self._items, self._read
         for number, _ in self._epoll.poll(0):
-            item = self._items.get(number)
+            item = items.get(number)
             if item is not None:  # else closed by what came to another
-                self._read(item)
+                read(item)

@@ -9,11 +9,13 @@ import dns.flags
 import dns.message
 import dns.rcode
 import dns.rdatatype
+import dns.rrset
 import pytest
 from asking import WWW, Asked, ede, query, ttls
 from virtual import upstreams
 
 from resolverkit import StalePolicy
+from resolverkit.model import plain_reply
 from resolverkit.server.query import Over
 from resolverkit.server.reply import least_ttl
 from resolverkit.testing import (
@@ -165,6 +167,27 @@ async def test_stale_data_has_30_seconds_and_says_so(asked):
     reply = await asked()
     assert (ttls(reply), ede(reply)) == ([30], [(3, "")])
     assert asked.stats.stale == 1
+
+
+@in_virtual_time([answer(ADDRESS, ttl=60), silent()])
+async def test_who_was_given_stale_data_is_told_nothing_more(asked):
+    """What comes after the client response timer is for those who ask next."""
+    await asked()
+    await asyncio.sleep(70)
+    told = []
+    asked.responder.ask(query().to_wire(), Over.UDP, told.append)
+    (flight,) = asked.resolver._store._flights.values()
+    await asyncio.sleep(1.9)
+    assert len(told) == 1
+    message = dns.message.make_response(query(edns=False))
+    message.answer.append(dns.rrset.from_text(f"{WWW}.", 60, "IN", "A", "192.0.2.2"))
+    flight.answered(
+        plain_reply(
+            message.to_wire(), 60, len(WWW) + 2, asked.upstreams[0].endpoint, 0.0, 1.9
+        )
+    )
+    assert [addresses(dns.message.from_wire(data)) for data in told] == [[ADDRESS]]
+    assert addresses(await asked()) == ["192.0.2.2"]
 
 
 @in_virtual_time([nxdomain(minimum=60), servfail()])
