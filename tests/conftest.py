@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ MISSING = pytest.StashKey[set[str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[MISSING] = set()
+    # No test of a text or a message is a test of time: machines are slow and busy.
+    hypothesis.settings.register_profile("any time", deadline=None)
+    hypothesis.settings.load_profile("any time")
     for variable in ("RESOLVERKIT_UPSTREAMS", "RESOLVERKIT_CONFIG"):
         os.environ.pop(variable, None)  # whom a developer's shell names is not asked
     # A shell's job in the background ignores Ctrl-C, and so would all that tests start.

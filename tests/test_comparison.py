@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from virtual import question
 
@@ -383,7 +383,6 @@ STEPS = st.one_of(
 
 
 @given(STEPS, STEPS)
-@settings(deadline=None)
 def test_agreement_is_symmetric_and_reflexive(a, b):
     a, b = reply(a), reply(b)
     assert agree(A, a, b) is agree(A, b, a)
@@ -392,7 +391,6 @@ def test_agreement_is_symmetric_and_reflexive(a, b):
 
 
 @given(st.lists(st.tuples(STEPS, st.sampled_from("ABCD")), max_size=6), st.randoms())
-@settings(deadline=None)
 def test_a_comparison_does_not_depend_on_the_order(said, random):
     given_ = [reply(step, operator=operator) for step, operator in said]
     order = list(range(len(given_)))
@@ -404,7 +402,6 @@ def test_a_comparison_does_not_depend_on_the_order(said, random):
 
 
 @given(st.lists(STEPS, min_size=2, max_size=6))
-@settings(deadline=None)
 def test_whoever_is_alone_has_nothing_in_common_with_anybody(steps):
     said = replies(*steps)
     got = compare(A, said)

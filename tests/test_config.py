@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dns.nameserver
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit import config
@@ -141,7 +141,6 @@ def test_unknown_texts_are_named(text):
     assert repr(text) in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_text_is_understood_or_refused(text):
     try:

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit.deadlines import Deadline, Deadlines, Rounds, Timeouts, clock_of
@@ -147,7 +147,6 @@ def test_clear_leaves_no_timer(loop):
     assert not loop.live()
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 20), st.sampled_from(["add", "cancel", "run"])),
@@ -203,7 +202,6 @@ def test_the_clock_is_that_of_the_loop_whoever_has_set_it():
     loop.close()
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 7), st.sampled_from(["add", "discard", "run"])),
@@ -279,7 +277,6 @@ class Kept:
             self.table.add(due, lambda: self.tell(number, due))
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

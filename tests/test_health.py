@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resolverkit import health
@@ -39,7 +39,6 @@ def test_the_delay_is_five_quarters_of_p95_and_2_ms(samples, expected):
     assert health.hedge_delay(samples) == pytest.approx(expected)
 
 
-@settings(deadline=None)
 @given(st.lists(RTTS, min_size=1, max_size=40))
 def test_the_delay_covers_95_percent_and_stays_in_bounds(samples):
     delay = health.hedge_delay(samples)
@@ -50,7 +49,6 @@ def test_the_delay_covers_95_percent_and_stays_in_bounds(samples):
     assert delay == health.hedge_delay(sorted(samples, reverse=True))
 
 
-@settings(deadline=None)
 @given(st.lists(RTTS, min_size=1, max_size=100))
 def test_the_delay_is_learnt_from_the_last_32_replies(rtts):
     one = Health()
@@ -95,7 +93,6 @@ def play(one, events, only=None):
     return now
 
 
-@settings(deadline=None)
 @given(EVENTS)
 @example([("failed", 2.0, 0.0), ("silent", 2.0, 0.0), ("succeeded", 0.02, 0.0)])
 @example([("resent", 2.0, 0.0), ("overtaken", 2.0, 0.0), ("succeeded", 0.02, 0.0)])
@@ -107,7 +104,6 @@ def test_losses_never_move_the_delay(events):
     assert mixed.delay == clean.delay
 
 
-@settings(deadline=None)
 @given(EVENTS, st.sampled_from(["succeeded", "resent", "heard"]))
 def test_any_reply_restores(events, how):
     one = Health()
@@ -122,7 +118,6 @@ def test_any_reply_restores(events, how):
     assert (one.failures, one.losses, one.pause) == (0, 0, health.MIN_PAUSE)
 
 
-@settings(deadline=None)
 @given(EVENTS)
 def test_what_is_down_has_failed_five_times_or_was_overtaken_three_times(events):
     one = Health()
@@ -224,7 +219,6 @@ def test_the_order_of_preference_holds_while_nothing_is_known():
     assert health.order([], 0.0) == []
 
 
-@settings(deadline=None)
 @given(st.lists(EVENTS, min_size=1, max_size=6))
 def test_the_order_puts_the_fastest_first_and_what_is_down_last(histories):
     records = [Health() for _ in histories]
@@ -264,7 +258,6 @@ def test_replies_to_resent_questions_alone_double_the_wait():
         assert one.backoff == factor
 
 
-@settings(deadline=None)
 @given(EVENTS)
 def test_losses_never_move_the_backoff(events):
     mixed, clean = Health(), Health()
@@ -275,7 +268,6 @@ def test_losses_never_move_the_backoff(events):
     assert mixed.delay * mixed.backoff <= health.MAX_DELAY * 1.001
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -7,7 +7,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit import wire
@@ -148,7 +148,6 @@ def test_age_is_worked_out_when_read():
     assert (path.age, path.stale_for) == (0, 0)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 65_535), st.text(max_size=20))
 def test_any_ede_and_any_detail_is_one_printable_line(code, text):
     """They come from the network: no line breaks, no escape sequences in a log."""

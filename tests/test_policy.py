@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit import policy
@@ -138,7 +138,6 @@ def test_failures_are_cached_for_5_s_doubling_to_30_s():
     assert found == [5, 10, 20, 30, 30, 30]
 
 
-@settings(deadline=None)
 @given(st.floats(0, 1e6))
 def test_with_stale_data_at_hand_it_is_30_s(previous):
     """RFC 8767 section 5: the failure recheck timer."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dns.name
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit import special, wire
@@ -69,7 +69,6 @@ def test_a_single_label_without_the_final_dot_is_a_local_host(name, expected):
     assert special.realm(wire.text_to_wire(name), relative=True) is expected
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=8), max_size=5),
     st.sampled_from([*HERE, *PRIVATE, "com", "example"]),

@@ -185,7 +185,7 @@ TEXTS = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(TEXTS)
 @example("")
 @example(".")
@@ -245,7 +245,6 @@ QUESTIONS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(QUESTIONS)
 def test_what_is_sent_is_what_dnspython_reads(question):
     do, cd = bool(question.wire[-4] & 0x80), bool(question.wire[3] & 0x10)
@@ -454,7 +453,7 @@ def capped(sections):
     return copies
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(messages(), OPTIONS)
 def test_a_reply_is_read_as_dnspython_reads_it(case, options):
     question, sections, rcode = case
@@ -861,7 +860,7 @@ def check(question, data):
         read_all(question, reply)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=100))
 def test_random_bytes_never_crash(data):
     check(ask(), data)
@@ -869,7 +868,7 @@ def test_random_bytes_never_crash(data):
     check(ask(), raw(ask(), counts=(1, 1, 0, 0)) + data)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(messages(), OPTIONS, st.data())
 def test_mutated_messages_never_crash(case, options, data):
     question, sections, rcode = case
@@ -917,7 +916,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     st.sampled_from(["A", "AAAA", "CNAME", "NS", "TXT", "MX", "RRSIG", "ANY", "OPT"]),
     st.sampled_from([1, 1, 1, 3, 255]),
@@ -933,7 +932,7 @@ def test_made_up_records_never_crash(
     check(question, raw(question, answer, authority, additional, rcode=rcode))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(set(TYPES))), st.data())
 def test_any_rdata_of_any_type_never_crashes(rdtype, data):
     number = dns.rdatatype.from_text(rdtype)

@@ -10,7 +10,7 @@ import dns.edns
 import dns.exception
 import pytest
 from asking import Asked, query
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from virtual import quick_answer, upstreams
 
@@ -75,7 +75,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     queries=st.tuples(QUERY, QUERY, QUERY),
     events=st.lists(EVENT, min_size=5, max_size=60),

@@ -26,7 +26,6 @@ HOUR = 3600.0
 SLACK = 60.0  # seconds: far more than a test takes, far less than what ages differ by
 SLOW = settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

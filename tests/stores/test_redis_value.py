@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resolverkit.record import Record, Said
@@ -37,7 +37,6 @@ def value(record, now=NOW):
     return b"%016d%016d" % (now - age, denied and now - denied + 1) + given[48:]
 
 
-@settings(deadline=None)  # machines are slow and busy
 @given(RECORDS)
 def test_what_is_packed_comes_back(record):
     found = record_of(KEY, value(record), NOW)
@@ -48,7 +47,6 @@ def test_what_is_packed_comes_back(record):
         assert found.denied == pytest.approx(record.denied, abs=2e-6)
 
 
-@settings(deadline=None)  # machines are slow and busy
 @given(RECORDS, st.data())
 def test_what_was_tampered_with_is_a_record_or_nothing(record, data):
     """Any record that comes out is one that packs to the same again."""
@@ -65,7 +63,6 @@ def test_what_was_tampered_with_is_a_record_or_nothing(record, data):
             assert found.denied is None or found.denied >= 0
 
 
-@settings(deadline=None)  # machines are slow and busy
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_record_or_nothing(data):
     for each in (data, b"0" * 32 + data, b"0" * 32 + b"\1\0" + data):

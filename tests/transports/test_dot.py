@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from loopback import (
+    PATIENCE,
     Server,
     answer,
     answer_all,
@@ -31,6 +32,7 @@ from resolverkit.transports.tls import TlsOptions, make_context
 
 def dot(server: Server, hostname="dns.example", ca=None, pins=(), **options) -> Dot:
     tls = TlsOptions(hostname, ca, pins)
+    options.setdefault("timeout", PATIENCE)
     return Dot(server.endpoint("tls", "dot"), tls=tls, **options)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hpack
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from resolverkit.transports import h2_frames as h2
@@ -39,7 +39,6 @@ def both(ours: Decoder, theirs: hpack.Decoder, block: bytes) -> bool:
     return True
 
 
-@settings(deadline=None)  # hpack takes its time for long texts
 @given(st.lists(st.tuples(FIELDS, st.booleans(), st.integers(0, TABLE)), max_size=8))
 def test_what_an_encoder_writes_is_read_as_hpack_does(headers):
     encoder = hpack.Encoder()

@@ -11,6 +11,7 @@ from h2 import events as on
 from h2.settings import SettingCodes
 from hpack import Encoder
 from loopback import (
+    PATIENCE,
     Peer,
     Server,
     answer,
@@ -19,6 +20,7 @@ from loopback import (
     h2_server,
     run,
     server_tls,
+    skip,
     until,
 )
 
@@ -43,10 +45,10 @@ from resolverkit.upstream import Upstream
 def doh(tmp_path):
     tls = TlsOptions("dns.example", ca_file(tmp_path))
 
-    def make(server: Server, **options) -> Doh:
+    def make(server: Server, timeout: float = PATIENCE, **options) -> Doh:
         url = f"https://dns.example:{server.port}/dns-query"
         endpoint = Endpoint(url, "doh", address="127.0.0.1", port=server.port)
-        return Doh(endpoint, tls=tls, **options)
+        return Doh(endpoint, tls=tls, timeout=timeout, **options)
 
     return make
 
@@ -355,11 +357,13 @@ def test_silence_times_out_and_the_connection_is_replaced(doh):
 
     async def main():
         async with h2_server(first_is_mute) as server:
-            upstream = doh(server, timeout=0.6)
+            upstream = doh(server)
             await upstream.query(ask())
             old = upstream.query(ask("old.example"))
-            await asyncio.sleep(0.3)
+            skip(PATIENCE / 2)
             young = upstream.query(ask())
+            await until(lambda: young.under_way.sends)
+            skip(PATIENCE / 2)
             with pytest.raises(QueryTimeout):
                 await old
             assert (await young).attempts[0].sends == 2
@@ -383,7 +387,7 @@ def test_a_question_that_ends_gives_up_its_stream(doh):
 
     async def main():
         async with h2_server(note) as server:
-            upstream = doh(server, timeout=0.3)
+            upstream = doh(server)
             asked = upstream.query(ask())
             await until(
                 lambda: asked.under_way.sends and asked.under_way.tag is not None
@@ -391,6 +395,7 @@ def test_a_question_that_ends_gives_up_its_stream(doh):
             asked.cancel()
             late = upstream.query(ask("late.example"))
             await upstream.query(ask())
+            skip(PATIENCE)
             with pytest.raises(QueryTimeout):
                 await late
             await upstream.query(ask())
@@ -672,10 +677,13 @@ def test_a_connection_that_was_to_end_does_so_when_nobody_waits_any_more(doh):
 
     async def main():
         async with h2_server(leaves) as server:
-            upstream = doh(server, timeout=0.2)
+            upstream = doh(server, timeout=5)
             for i in range(3):
+                asked = upstream.query(ask())
+                await until(lambda: upstream._channels and not upstream._channel)
+                skip(5)
                 with pytest.raises(QueryTimeout):
-                    await upstream.query(ask())
+                    await asked
                 await until(lambda: not upstream._channels)
                 assert server.connections == i + 1
             await upstream.aclose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dns.nameserver
 import pytest
-from loopback import Server, answer, answer_all, ask, run
+from loopback import PATIENCE, Server, answer, answer_all, ask, run
 from test_do53 import HOST, Udp, truncated
 
 from resolverkit.errors import NetworkError, QueryTimeout
@@ -12,7 +12,7 @@ from resolverkit.model import Kind
 from resolverkit.transports.nameserver import ForeignNameserver
 
 
-def foreign(server, timeout=2.0):
+def foreign(server, timeout=PATIENCE):
     return ForeignNameserver(dns.nameserver.Do53Nameserver(HOST, server.port), timeout)
 
 

@@ -6,6 +6,7 @@ import socket
 import struct
 
 import pytest
+from loopback import LIMIT, PATIENCE
 
 from resolverkit.errors import NetworkError
 from resolverkit.model import Endpoint, Kind
@@ -26,7 +27,7 @@ class NoReaders(asyncio.SelectorEventLoop):
 
 def run(main):
     async def bounded():
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(LIMIT):
             return await main()
 
     with asyncio.Runner(loop_factory=NoReaders) as runner:
@@ -58,9 +59,9 @@ class Server(asyncio.DatagramProtocol):
             record = b"\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc0\0\2\1"
             self.transport.sendto(head + data[12 : QUESTION.end] + record, addr)
 
-    def client(self, **options):
+    def client(self):
         endpoint = Endpoint("udp://server", "udp", address=HOST, port=self.port)
-        return Do53(endpoint, **options)
+        return Do53(endpoint, timeout=PATIENCE)
 
 
 def test_questions_are_answered_and_nothing_is_left():
@@ -101,7 +102,9 @@ def test_an_icmp_error_is_told_at_once():
         port = probe.getsockname()[1]
 
     async def main():
-        client = Do53(Endpoint("udp://gone", "udp", address=HOST, port=port))
+        client = Do53(
+            Endpoint("udp://gone", "udp", address=HOST, port=port), timeout=PATIENCE
+        )
         with pytest.raises(NetworkError, match="refused"):
             await client.query(QUESTION)
         await client.aclose()

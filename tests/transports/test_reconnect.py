@@ -8,7 +8,7 @@ import socket
 import ssl
 
 import pytest
-from loopback import Server, answer_all, ask, run
+from loopback import PATIENCE, Server, answer_all, ask, run, skip
 
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.model import Endpoint
@@ -23,9 +23,10 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def tcp(port: int, **options) -> Tcp:
+def tcp(port: int, timeout: float = PATIENCE, **options) -> Tcp:
     url = f"tcp://127.0.0.1:{port}"
-    return Tcp(Endpoint(url, "tcp", address="127.0.0.1", port=port), **options)
+    endpoint = Endpoint(url, "tcp", address="127.0.0.1", port=port)
+    return Tcp(endpoint, timeout=timeout, **options)
 
 
 async def error_of(upstream: Tcp) -> NetworkError:
@@ -96,7 +97,7 @@ def test_it_stops_trying_when_nobody_asks():
             return "127.0.0.1"
 
         endpoint = Endpoint("tcp://dns.example", "tcp", port=free_port())
-        upstream = Tcp(endpoint, locate=locate)
+        upstream = Tcp(endpoint, timeout=PATIENCE, locate=locate)
         await error_of(upstream)
         task = upstream._connector._task
         await asyncio.wait((task,))
@@ -110,17 +111,25 @@ def test_it_stops_trying_when_nobody_asks():
 
 def test_a_connect_that_hangs_is_bounded_twice():
     async def main():
+        started = asyncio.Event()
+
         async def locate() -> str:
+            started.set()
             await asyncio.Event().wait()
             return ""
 
         endpoint = Endpoint("tcp://dns.example", "tcp", port=1)
-        upstream = Tcp(endpoint, timeout=0.05, locate=locate, connect_timeout=0.2)
+        upstream = Tcp(endpoint, timeout=5, locate=locate, connect_timeout=15)
+        asked = upstream.query(ask())
+        await started.wait()
+        skip(5)
         with pytest.raises(QueryTimeout):
-            await upstream.query(ask())
-        await asyncio.sleep(0.1)
-        upstream._timeout = 5
-        assert str(await error_of(upstream)) == "connect timed out"
+            await asked
+        upstream.timeout = PATIENCE
+        asked = upstream.query(ask())
+        skip(10)
+        with pytest.raises(NetworkError, match="connect timed out"):
+            await asked
         await upstream.aclose()
         await upstream.aclose()
 

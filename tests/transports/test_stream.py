@@ -10,7 +10,18 @@ import secrets
 from contextvars import ContextVar
 
 import pytest
-from loopback import Server, answer, answer_all, ask, frame, read_query, run, until
+from loopback import (
+    PATIENCE,
+    Server,
+    answer,
+    answer_all,
+    ask,
+    frame,
+    read_query,
+    run,
+    skip,
+    until,
+)
 
 from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailure
 from resolverkit.model import Endpoint, Outcome
@@ -19,8 +30,8 @@ from resolverkit.transports.stream import Frames, Tcp
 from resolverkit.upstream import Upstream
 
 
-def tcp(server: Server, **options) -> Tcp:
-    return Tcp(server.endpoint("tcp", "tcp"), **options)
+def tcp(server: Server, timeout: float = PATIENCE, **options) -> Tcp:
+    return Tcp(server.endpoint("tcp", "tcp"), timeout=timeout, **options)
 
 
 async def hold(reader, writer, n):
@@ -398,10 +409,12 @@ def test_silence_times_out_and_the_stream_is_replaced():
 
     async def main():
         async with Server(first_is_mute) as server:
-            upstream = tcp(server, timeout=0.6)
+            upstream = tcp(server)
             old = upstream.query(ask("old.example"))
-            await asyncio.sleep(0.3)
+            skip(PATIENCE / 2)
             young = upstream.query(ask("young.example"))
+            await until(lambda: young.under_way.sends)
+            skip(PATIENCE / 2)
             with pytest.raises(QueryTimeout) as caught:
                 await old
             assert caught.value.attempts[0].outcome is Outcome.TIMEOUT
@@ -422,9 +435,10 @@ def test_a_stream_that_still_talks_is_kept_after_a_timeout():
 
     async def main():
         async with Server(ignores_one) as server:
-            upstream = tcp(server, timeout=0.1)
+            upstream = tcp(server)
             mute = upstream.query(ask("mute.example"))
             await upstream.query(ask())
+            skip(PATIENCE)
             with pytest.raises(QueryTimeout):
                 await mute
             await upstream.query(ask())
@@ -591,7 +605,7 @@ def test_locate_gives_the_address_and_runs_in_an_empty_context():
         var.set("the caller's")
         async with Server(answer_all) as server:
             endpoint = Endpoint("tcp://dns.example", "tcp", port=server.port)
-            upstream = Tcp(endpoint, locate=locate)
+            upstream = Tcp(endpoint, timeout=PATIENCE, locate=locate)
             reply = await upstream.query(ask())
             assert reply.attempts[0].address == "127.0.0.1"
             assert upstream.endpoint.address == "127.0.0.1"

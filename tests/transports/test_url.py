@@ -174,7 +174,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=40) | st.lists(PIECES, max_size=9).map("".join))
 @example("tls://[::1%0]:53")
 def test_any_text_gives_a_url_or_an_error_that_names_it(text):
