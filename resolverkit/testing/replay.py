@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 EVERY = 0.2
 """Seconds between two questions of a client for one name."""
+LATE = 2 * EVERY
+"""The most that a phase goes on meanwhile: where this process does not get to run for
+seconds, no phase goes by without questions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,6 @@ class Replay:
         self._sides = [
             Side(client, outage, self.clock, pace.lifetime) for client in outage.clients
         ]
-        self._started = 0.0
         self._began = time.monotonic()
 
     def clock(self) -> float:
@@ -108,13 +110,15 @@ class Replay:
                 await side.start(stack)
             await self._warm_up()
             async with asyncio.TaskGroup() as questions:
-                self._started = time.monotonic()
-                while (elapsed := time.monotonic() - self._started) < self._ends[-1]:
+                elapsed, before = 0.0, time.monotonic()
+                while elapsed < self._ends[-1]:
                     row = self._row(elapsed)
                     for name in self.outage.names:
                         for side in self._sides:
                             questions.create_task(self._ask(side, name, row))
                     await asyncio.sleep(EVERY)
+                    now = time.monotonic()
+                    elapsed, before = elapsed + min(now - before, LATE), now
             self._count()
 
     async def _warm_up(self) -> None:
@@ -204,7 +208,6 @@ class Replay:
                 tally.via[found.via] += 1
         tally.took.append(time.monotonic() - started)
         if problem and side.client.keeps:
-            second = started - self._started
             self.failures.append(
-                f"{side.client.label}: {name} at {second:.1f} s: {problem}"
+                f"{side.client.label}: {name} at {row.second} s: {problem}"
             )

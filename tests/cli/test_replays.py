@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -267,6 +268,20 @@ def test_a_lost_answer_is_shown_in_the_page(capsys):
     assert re.match(r"resolverkit: db\d.database.windows.net at 0", replay.failures[0])
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if re.match(r"resolverkit lost \d+ of \d+", line)]
+
+
+def test_no_phase_goes_by_while_the_process_does_not_run():
+    phases = [Phase(name=name, seconds=0.6, fast=0.6) for name in ("one", "two")]
+    outage = replace(OUTAGES["facebook-2021"], phases=tuple(phases))
+
+    def stand_still(row):
+        if len(replay.rows) == 1:
+            time.sleep(1.3)  # longer than both
+
+    replay = Replay(outage, FAST, stand_still)
+    asyncio.run(replay.run())
+    for tallies in replay.phases().values():
+        assert tallies["dnspython"].asked >= 2 * len(outage.names)
 
 
 def test_ways_are_shares_of_all_answers():

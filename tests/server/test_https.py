@@ -66,6 +66,7 @@ def test_the_librarys_own_upstream_asks_and_learns(certificate):
             port = stub.face.address.port
             url = f"https://localhost:{port}/dns-query?ca={ca}&address=127.0.0.1"
             async with Resolver([url], configure=False) as resolver:
+                resolver.timeout = resolver.lifetime = LIMIT  # on a busy machine
                 names = [f"n{i}.example.com" for i in range(50)]
                 found = await asyncio.gather(*map(resolver.resolve, names))
                 assert {str(answer[0]) for answer in found} == {"192.0.2.1"}
