@@ -30,6 +30,13 @@ SLOW = settings(
 )
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """Where a test is not about that, a busy machine is waited for."""
+    monkeypatch.setattr(module, "PATIENCE", 20.0)
+    monkeypatch.setattr(servers, "CONNECT_TIMEOUT", 20.0)
+
+
 def key(n=0):
     name = b"\1n" + bytes([len(str(n))]) + str(n).encode() + b"\7example\0"
     return name + b"\0\1\0\1\0"
