@@ -18,12 +18,12 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 PORTS = range(10_000, 32_000)
@@ -150,6 +150,7 @@ class Daemon:
         """SIGSTOP: it keeps its sockets and says nothing any more."""
         self.disturbed = True
         self._signal(signal.SIGSTOP)
+        self._wait_for("T")
 
     def cont(self) -> None:
         """SIGCONT: it goes on, with all that has piled up in its sockets."""
@@ -182,10 +183,21 @@ class Daemon:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            self._wait_for("")
 
     def _signal(self, number: signal.Signals) -> None:
         assert self.running, f"{self.name} does not run"
         os.killpg(self.pid, number)
+
+    def _wait_for(self, state: str) -> None:
+        """Wait until all threads of the group are in this state (proc_pid_stat(5)).
+
+        A signal is one thread's to take; the others go on until that one gets a CPU.
+        """
+        deadline = time.monotonic() + TERM_TIMEOUT
+        while states := threads_of(self.pid) - set(state):
+            assert time.monotonic() < deadline, self._story(f"is still {states}")
+            time.sleep(0.001)
 
     def _wait(self, timeout: float) -> None:
         assert self._process is not None
@@ -198,6 +210,25 @@ class Daemon:
     def _story(self, what: str) -> str:
         log = self.log.read_text(errors="replace")[-LOG_TAIL:]
         return f"{self.name} {what}\ncommand: {self.command}\nlog:\n{log}"
+
+
+def threads_of(group: int) -> set[str]:
+    """The states of all threads of a process group, but for those that have ended."""
+    threads: list[Path] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            if int(_fields(stat)[2]) == group:
+                threads += stat.parent.glob("task/*/stat")
+    states = set()
+    for stat in threads:
+        with suppress(OSError):
+            states.add(_fields(stat)[0])
+    return states - set("ZX")
+
+
+def _fields(stat: Path) -> list[str]:
+    """What follows the name: the state, the parent, the process group."""
+    return stat.read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _die_with_parent() -> list[str]:
