@@ -240,6 +240,7 @@ def test_500_threads_and_5_loops_share_one_resolver(lab):
     names = [f"n{i}.example.com" for i in range(50)]
     wrong = []
     with blocking.Resolver(lab.urls, configure=False, cache_size=2**14) as resolver:
+        resolver.timeout = resolver.lifetime = 30.0  # on a busy machine
 
         def ask(number):
             try:

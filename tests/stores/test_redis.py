@@ -247,17 +247,18 @@ def test_a_date_in_the_future_is_not_later(placed):
 
 
 def test_what_waited_in_a_stopped_server_is_as_old_as_it_is(redis_server, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
     server = redis_server()
 
     async def main():
         async with opened(server.url()) as store:
             await store.write([record(9)])  # from now on it knows the script
             server.daemon.stop()
+            monkeypatch.setattr(module, "PATIENCE", 0.2)
             sent = time.monotonic()
             with pytest.raises(StoreError, match=r"no reply within 0\.2 s"):
                 await store.write([record()])
             stood = time.monotonic() - sent
+            monkeypatch.setattr(module, "PATIENCE", 20.0)
             server.daemon.cont()
             found = await one(store)
             while found is None:

@@ -34,6 +34,7 @@ from resolverkit.testing.forwarder import Forwarder
 WWW = "www.facebook.com."
 DESCRIPTORS = Path("/proc/self/fd")
 TEXTS = [f'"{letter * 250}"' for letter in "abcdefgh"]
+LIMIT = 20.0  # seconds for what takes some ms
 RECORDS = [
     f"{WWW} 3600 IN CNAME star-mini.c10r.facebook.com.",
     "star-mini.c10r.facebook.com. 60 IN A 157.240.20.35",
@@ -53,14 +54,14 @@ def query(name=WWW, rdtype="A", **options):
     return dns.message.make_query(name, rdtype, **options)
 
 
-async def udp(upstream, message=None, wait=2.0):
+async def udp(upstream, message=None, wait=LIMIT):
     return await dns.asyncquery.udp(
         message or query(), "127.0.0.1", port=upstream.port, timeout=wait
     )
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(LIMIT):
         while not condition():  # noqa: ASYNC110  the lab has counters, not events
             await asyncio.sleep(0.01)
 
@@ -265,7 +266,7 @@ def test_udp_and_tcp_on_one_port(authority):
             assert two.url == f"tcp://127.0.0.1:{two.port}?operator=A%20%26%20B"
             assert lab.ca is None
             for ask in (dns.asyncquery.udp, dns.asyncquery.tcp):
-                reply = await ask(query(), "127.0.0.1", port=one.port, timeout=2)
+                reply = await ask(query(), "127.0.0.1", port=one.port, timeout=LIMIT)
                 assert reply.answer[1][0].address == "157.240.20.35"
             assert (one.queries, one.by_name, one.connections) == (2, {WWW: 2}, 1)
             assert [entry[1:] for entry in one.log] == [(WWW, "A")] * 2
@@ -299,7 +300,7 @@ def test_what_does_not_fit_is_truncated(authority):
             big = query("big.facebook.com", "TXT", use_edns=0, payload=1232)
             reply = await udp(lab.upstreams[0], big)
             assert reply.flags & dns.flags.TC
-            where = {"port": lab.upstreams[0].port, "timeout": 2}
+            where = {"port": lab.upstreams[0].port, "timeout": LIMIT}
             reply, tcp = await dns.asyncquery.udp_with_fallback(
                 big, "127.0.0.1", **where
             )
@@ -353,7 +354,7 @@ def test_faults_can_be_set_at_any_time(authority):
             reply = await udp(upstream)
             assert reply.flags & dns.flags.TC
             assert not reply.answer
-            where = {"port": upstream.port, "timeout": 2}
+            where = {"port": upstream.port, "timeout": LIMIT}
             assert (await dns.asyncquery.tcp(query(), "127.0.0.1", **where)).answer
             upstream.fault = Fault()
             assert (await udp(upstream)).answer
@@ -369,7 +370,7 @@ def test_delay(authority):
             lab.upstreams[0].fault = Fault(delay=0.1)
             began = loop.time()
             await asyncio.gather(*[udp(lab.upstreams[0]) for _ in range(5)])
-            assert 0.1 <= loop.time() - began < 2
+            assert loop.time() - began >= 0.1
             asyncio.create_task(udp(lab.upstreams[0])).cancel()
 
     asyncio.run(main())
@@ -439,7 +440,7 @@ def test_a_stopped_upstream_refuses_and_comes_back_on_its_port(authority):
     async def main():
         async with Lab(authority, ["tcp"]) as lab:
             (upstream,) = lab.upstreams
-            where = {"port": upstream.port, "timeout": 2}
+            where = {"port": upstream.port, "timeout": LIMIT}
             await dns.asyncquery.tcp(query(), "127.0.0.1", **where)
             await upstream.stop()
             with pytest.raises(OSError, match=r"[Cc]onnect"):
@@ -542,7 +543,7 @@ def test_dot(authority):
                     query(),
                     "127.0.0.1",
                     port=upstream.port,
-                    timeout=2,
+                    timeout=LIMIT,
                     ssl_context=trusting(lab, "dot"),
                     server_hostname=name,
                 )
