@@ -4,7 +4,8 @@ Queries are answered as soon as that can be, out of order, and any number of the
 follow each other. What a client can occupy is bounded: connections in all, queries of
 one connection that wait, octets of a query, and the time that it may be idle, take to
 send a query, or take to read its replies. When all connections are taken, the one that
-has been idle for the longest gives way (RFC 7766 section 6.2.3).
+has been idle for the longest gives way (RFC 7766 section 6.2.3); where most of them do
+not get beyond the handshake of TLS, the oldest of those.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ class TcpListener:
         self._certificate = certificate
         self._max = max_connections
         self._joining: dict[asyncio.Task[None], socket.socket] = {}
+        self._parting: set[asyncio.Task[None]] = set()  # that had to give way
         self._queue: deque[Connection] = deque()  # that have more to be answered
         self._working: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -105,7 +107,7 @@ class TcpListener:
         self._queue.clear()
         for connection in list(self.connections):
             connection.abort()
-        tasks = [*self._joining]
+        tasks = [*self._joining, *self._parting]
         for task, joining in self._joining.items():
             task.cancel()
             with contextlib.suppress(OSError):  # a handshake is deaf to cancel()
@@ -163,21 +165,31 @@ class TcpListener:
                 self._welcome(connection, client)
 
     def _welcome(self, connection: socket.socket, client: Any) -> None:
-        stats = self.responder.stats
         if self.access is not None and not self.access.admits(client[0]):
-            stats.denied += 1
+            self.responder.stats.denied += 1
             connection.close()
             return
         while len(self.connections) + len(self._joining) >= self._max:
-            if not self.connections:  # all shake hands
-                connection.close()
-                stats.closed += 1
-                return
-            next(iter(self.connections)).drop()
+            self._make_room()
         connection.setblocking(False)
         task = self._loop.create_task(self._join(connection))
         self._joining[task] = connection
-        task.add_done_callback(self._joining.pop)
+        task.add_done_callback(self._joined)
+
+    def _make_room(self) -> None:
+        """End a connection; no flood of half a handshake each shuts out others."""
+        if len(self._joining) <= len(self.connections):
+            next(iter(self.connections)).drop()
+            return
+        task = next(iter(self._joining))
+        self._parting.add(task)
+        with contextlib.suppress(OSError):  # it is gone already
+            self._joining.pop(task).shutdown(socket.SHUT_RDWR)
+        self.responder.stats.closed += 1
+
+    def _joined(self, task: asyncio.Task[None]) -> None:
+        self._joining.pop(task, None)
+        self._parting.discard(task)
 
     async def _join(self, connection: socket.socket) -> None:
         try:

@@ -420,6 +420,30 @@ def test_half_open_handshakes_end_with_the_server(certificates):
     asyncio.run(main())
 
 
+def test_half_open_handshakes_shut_nobody_out(certificates):
+    """Whoever shakes hands has its turn, and who did before keeps the connection."""
+
+    async def main():
+        options, context = over_tls(certificates)
+        tls = {"ssl": context, "server_hostname": "localhost"}
+        async with serving(max_connections=20, **options) as server:
+            address, listener = server.tls_addresses[0], server._tcp[1]
+            async with await Stream.open(address, **tls) as first:
+                silent = [await Stream.open(address) for _ in range(25)]
+                await until(lambda: server.stats.closed == 6)
+                assert len(listener._joining) == 19
+                async with await Stream.open(address, **tls) as last:
+                    for stream in (first, last):
+                        stream.send(query(WWW))
+                        assert (await stream.receive()).answer
+                assert all([await stream.ended() for stream in silent[:7]])
+        for stream in silent:
+            async with stream:
+                pass
+
+    asyncio.run(main())
+
+
 def test_who_distrusts_the_certificate_leaves_nothing_behind(certificates):
     async def main():
         options, _ = over_tls(certificates)
