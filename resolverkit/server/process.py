@@ -9,6 +9,8 @@ import signal
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
+from dns.resolver import NoResolverConfiguration
+
 from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import suspend_clock
 from resolverkit.server.faces import Faces
@@ -101,7 +103,7 @@ class Process:
                 rate_limit=newer.rate_limit,
                 explain=newer.explain,
             )
-        except (ConfigurationError, OSError) as error:
+        except (ConfigurationError, NoResolverConfiguration, OSError) as error:
             _log.error("not reloaded: %s", error)
         else:
             _log.info("reloaded")

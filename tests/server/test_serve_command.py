@@ -172,6 +172,27 @@ def test_sighup_has_it_read_its_file_again(authority, tmp_path):
             assert served.end() == 0
 
 
+def test_a_system_without_servers_is_told_when_it_reads_again(authority, tmp_path):
+    """It goes on as before; by a resolv.conf in a mount name space."""
+    unshare = ["unshare", "--map-root-user", "--mount"]
+    in_one = [*unshare, "true"]
+    if not shutil.which("unshare") or subprocess.run(in_one, check=False).returncode:
+        pytest.skip("no mount name space can be made here")
+    resolv_conf, file = tmp_path / "resolv.conf", tmp_path / "stub.toml"
+    resolv_conf.write_text("nameserver 192.0.2.1\n")
+    file.write_text(f"listen = ['127.0.0.1:0']\nupstreams = ['{authority.url}']")
+    script = f'mount --bind {resolv_conf} /etc/resolv.conf && exec "$@"'
+    with Served(
+        "--config", file, prefix=[*unshare, "sh", "-c", script, "sh"]
+    ) as served:
+        resolv_conf.write_text("# none at the moment\n")
+        file.write_text("listen = ['127.0.0.1:0']\nupstreams = ['system']")
+        served.tell(signal.SIGHUP)
+        served.logged("not reloaded: no nameservers")
+        assert address(ask(served.port)) == "192.0.2.1"
+        assert served.end() == 0
+
+
 @posix
 def test_workers_share_an_address_and_a_store(authority, tmp_path):
     store = f"sqlite://{tmp_path}/dns.db"
