@@ -10,6 +10,7 @@ from resolverkit.errors import ConfigurationError
 from resolverkit.resolver import Resolver
 from resolverkit.server import faces
 from resolverkit.server.access import RATE
+from resolverkit.server.certificate import Certificate
 from resolverkit.server.responder import MAX_IN_FLIGHT
 from resolverkit.server.stub import Server
 from resolverkit.server.tcp import MAX_CONNECTIONS
@@ -71,6 +72,8 @@ class Settings(settings.Settings):
     def check(self) -> None:
         """Raise ConfigurationError where no Server can be made from them."""
         self.server(self.resolver())
+        if self.tls_cert is not None:  # for HTTPS no server has looked at it
+            Certificate(self.tls_cert, self.tls_key, [])
 
     def resolver(self, hook: Hook | None = None) -> Resolver:
         """The Resolver that they describe.

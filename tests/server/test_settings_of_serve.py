@@ -39,6 +39,11 @@ from resolverkit.server.settings import Settings
         ("[routes]\n'a..b' = ['10.0.0.1']", 2, "routes['a..b']: allowed are names"),
         ("max_in_flight = 0", 1, "max_in_flight"),
         ("ca = '/nowhere'\nupstreams = ['tls://192.0.2.1']", 1, "ca=/nowhere"),
+        (
+            "listen_https = ['127.0.0.1']\ntls_cert = '/nowhere'",
+            2,
+            "tls_cert='/nowhere': [Errno 2]",
+        ),
         ("\n= 1", 2, "Invalid statement"),
     ],
 )
