@@ -190,14 +190,11 @@ def _print_ready(
     https: Sequence[str] = (),
     page: str | None = None,
 ) -> None:
-    line = f"resolverkit serve: ready at {' '.join(plain)}"
-    if tls:
-        line += f", over TLS at {' '.join(tls)}"
-    if https:
-        line += f", over HTTPS at {' '.join(https)}"
+    each = (("at", plain), ("over TLS at", tls), ("over HTTPS at", https))
+    where = [f"{how} {' '.join(known)}" for how, known in each if known]
     if page:
-        line += f", page at {page}"
-    print(line, flush=True)
+        where.append(f"page at {page}")
+    print(f"resolverkit serve: ready {', '.join(where)}", flush=True)
 
 
 class _Lines(logging.Formatter):

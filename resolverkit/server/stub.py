@@ -167,7 +167,8 @@ class Server:
                 )  # fmt: skip
                 connections.start()
                 self._tcp.append(connections)
-        _log.info("listening at %s", ", ".join(str(a.address) for a in self._bound))
+        if self._bound:
+            _log.info("listening at %s", ", ".join(str(a.address) for a in self._bound))
 
     async def _open_store(self) -> None:
         """Have what is known at hand for the first query, as amid an outage."""

@@ -456,8 +456,20 @@ def test_a_socket_for_https_may_be_handed_over(certificate):
         socket.create_server(("127.0.0.1", 0)) as sock,
         handed_over([("https", sock)], "-u", server.url, "--tls-cert", pem) as served,
     ):
-        assert f", over HTTPS at 127.0.0.1:{sock.getsockname()[1]}" in served.ready
+        assert f"ready over HTTPS at 127.0.0.1:{sock.getsockname()[1]}" in served.ready
         assert over_https(ca, served.port, "n.example.com") == "192.0.2.1"
+        assert served.end() == 0
+
+
+def test_https_may_be_all_there_is(certificate, tmp_path):
+    file = tmp_path / "stub.toml"
+    file.write_text("listen = []\n")
+    with Served(
+        "--config", file, "-u", "192.0.2.1",
+        "--listen-https", "127.0.0.1:0", "--tls-cert", certificate[1],
+    ) as served:  # fmt: skip
+        where = f"127.0.0.1:{served.port}"
+        assert served.ready == f"resolverkit serve: ready over HTTPS at {where}\n"
         assert served.end() == 0
 
 
