@@ -29,7 +29,7 @@ def read(method: str, target: str, content_type: str, body: bytes) -> bytes | in
         return 404
     if method == "POST":
         return read_post(content_type.partition(";")[0].strip().lower(), body)
-    if method != "GET":
+    if method not in {"GET", "HEAD"}:
         return 405
     try:
         values = parse_qs(query, keep_blank_values=True, max_num_fields=MAX_FIELDS)

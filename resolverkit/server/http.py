@@ -125,6 +125,7 @@ class HttpFace:
             self._application(),
             handle_signals=False,
             access_log=None,
+            auto_decompress=False,  # nor is it over HTTP/2: a query is short
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN,
         )
@@ -326,12 +327,12 @@ def _problem(status: int) -> Response:
         400: "no DNS query: ?dns= is to be one, in base64url without padding",
         403: "you may not ask here",
         404: f"there is nothing here but {doh.PATH}",
-        405: "allowed are GET and POST",
+        405: "allowed are GET, HEAD and POST",
         408: "the query took too long",
         413: f"a query has at most {doh.MAX_MESSAGE} octets",
         415: f"the content type is to be {doh.MEDIA_TYPE}",
     }[status]
     headers = {"content-type": "text/plain; charset=utf-8", "cache-control": "no-store"}
     if status == 405:
-        headers["allow"] = "GET, POST"
+        headers["allow"] = "GET, HEAD, POST"
     return Response(status, headers, f"{text}\n".encode())

@@ -167,7 +167,8 @@ class Http2(asyncio.Protocol):
         query = doh.read(
             request.method, request.path, request.content_type, bytes(request.body)
         )
-        task = asyncio.get_running_loop().create_task(self._respond(stream, query))
+        response = self._respond(stream, query, head=request.method == "HEAD")
+        task = asyncio.get_running_loop().create_task(response)
         self._tasks[stream] = task
         self._connection.working = True
         task.add_done_callback(lambda _: self._ended(stream))
@@ -176,7 +177,7 @@ class Http2(asyncio.Protocol):
         del self._tasks[stream]
         self._connection.rest(working=bool(self._tasks))
 
-    async def _respond(self, stream: int, query: bytes | int) -> None:
+    async def _respond(self, stream: int, query: bytes | int, *, head: bool) -> None:
         response = await self._answer(query, self._client)
         if self._transport.is_closing():
             return
@@ -186,11 +187,12 @@ class Http2(asyncio.Protocol):
             "content-length": str(len(response.body)),
         }
         try:
-            self._h2.send_headers(stream, list(headers.items()))
+            self._h2.send_headers(stream, list(headers.items()), end_stream=head)
         except h2.exceptions.ProtocolError:  # the client has taken it back
             return
         self._spare = min(self._spare + 1, MAX_RESETS)
-        self._unsent[stream] = response.body
+        if not head:  # which has no body (RFC 9110 section 9.3.2)
+            self._unsent[stream] = response.body
         self._send_bodies()
         self._flush()
         self._weigh()
