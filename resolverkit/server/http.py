@@ -15,7 +15,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.server import addresses, doh
@@ -53,6 +53,17 @@ _HEADERS: Final = {
 _FOREIGN = frozenset({"cross-site", "same-site"})
 
 _log = logging.getLogger("resolverkit.server")
+_aiohttps = logging.getLogger("resolverkit.server.http")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether this is no mistake of a client, who could fill the log with those."""
+    error = record.exc_info and record.exc_info[1]
+    theirs = (http_exceptions.HttpProcessingError, web.RequestPayloadError)
+    return not isinstance(error, theirs)
+
+
+_aiohttps.addFilter(_is_ours)
 
 
 class HttpFace:
@@ -125,6 +136,7 @@ class HttpFace:
             self._application(),
             handle_signals=False,
             access_log=None,
+            logger=_aiohttps,
             auto_decompress=False,  # nor is it over HTTP/2: a query is short
             handler_cancellation=True,
             shutdown_timeout=_SHUTDOWN,

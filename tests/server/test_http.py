@@ -143,6 +143,41 @@ async def test_what_cannot_be_answered_has_a_status_of_its_own(stub):
     assert body[3] & 15 == 1  # FORMERR
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\nA: " + b"a" * 9000 + b"\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["long", "not ASCII", "two hosts", "chunked"],
+)
+def test_what_is_no_request_is_told_to_the_client_alone(request_, caplog):
+    """Who sends such things for ever does not fill the log."""
+
+    async def main():
+        async with Faced() as stub:
+            reader, writer = await asyncio.open_connection(*stub.face.address)
+            writer.write(request_)
+            assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+            writer.close()
+
+    asyncio.run(main())
+    assert not caplog.records
+
+
+def test_what_goes_wrong_here_is_in_the_log(caplog, monkeypatch):
+    async def main():
+        async with Faced() as stub:
+            monkeypatch.setattr(stub.face.status, "to_dict", lambda: 1 / 0)
+            assert (await stub.get("/api/status"))[0] == 500
+
+    asyncio.run(main())
+    (record,) = caplog.records
+    assert record.exc_info[0] is ZeroDivisionError
+
+
 # --- who may ask ---------------------------------------------------------------------
 
 
