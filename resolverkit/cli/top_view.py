@@ -24,6 +24,7 @@ _STYLES = {
     "failed": "red",
 }
 _STATES = {"up": "green", "unknown": "dim"}
+_LEAST = 12  # columns of a name or an error, on however narrow a terminal
 _HEIGHT = 6  # rows of the chart
 _SLOTS = 360  # of the stub's history: an hour
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
@@ -97,12 +98,13 @@ def _head(status: dict[str, Any]) -> Text:
 def _upstreams(upstreams: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("upstream", "state", "round trip", "success, 5 min", "last error"):
-        table.add_column(heading, no_wrap=heading != "last error")
+        long = heading in {"upstream", "last error"}  # which give way to the others
+        table.add_column(heading, no_wrap=not long, min_width=_LEAST if long else None)
     for each in upstreams:
         operator = f" ({each['operator']})" if each["operator"] else ""
         rtt, success, error = each["rtt_ms"], each["success"], each["error"]
         table.add_row(
-            Text(clean(each["name"] + operator)),
+            Text(clean(each["name"] + operator), no_wrap=True, overflow="ellipsis"),
             Text(_state(each), style=_STATES.get(each["state"], "bold red")),
             "" if rtt is None else f"{rtt} ms",
             "" if success is None else f"{success * 100:.1f} %",
@@ -169,7 +171,8 @@ def _names(old: dict[str, Any], shown: int) -> RenderableType:
         return Text("No name is on old data.", style="dim")
     table = Table(box=None, pad_edge=False)
     for heading in ("on old data", "type", "source", "since", "learnt", "served"):
-        table.add_column(heading, no_wrap=heading != "on old data")
+        long = heading == "on old data"
+        table.add_column(heading, no_wrap=not long, min_width=_LEAST if long else None)
     for each in old["names"][:shown]:
         table.add_row(
             Text(clean(each["name"])),

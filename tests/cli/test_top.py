@@ -199,6 +199,18 @@ def test_the_chart_has_the_hour_in_its_width():
         assert max(map(len, bars)) <= width
 
 
+def test_on_80_columns_long_urls_leave_room_for_how_upstreams_do():
+    upstream = {
+        "name": "https://dns.quad9.net/dns-query", "operator": "Quad9",
+        "state": "down", "down_for": 31, "rtt_ms": 477.9, "success": 0.625,
+        "error": "no reply within 2 s", "error_age": 8,
+    }  # fmt: skip
+    lines = rendered(status(upstreams=[upstream]), 80).splitlines()
+    line = next(line for line in lines if line.startswith("https://dns.quad9"))
+    assert re.search(r"… +down for 31 s +477\.9 ms +62\.5 % +no reply within", line)
+    assert max(map(len, lines)) <= 80
+
+
 def test_names_that_have_no_room_are_counted():
     name = {
         "name": "a.example.", "type": "A", "source": "held", "since": 1, "age": 2,
