@@ -88,8 +88,21 @@ async def _ask(request: Request) -> list[Outcome]:
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
     async with Settings.load(None, request.options).make(Resolver) as resolver:
         return await asyncio.gather(
-            *(_ask_one(resolver, request, rdtype.upper()) for rdtype in request.types)
+            *(_ask_one(resolver, request, known(rdtype)) for rdtype in request.types)
         )
+
+
+def known(rdtype: str) -> str:
+    """A record type in capitals.
+
+    Raises:
+        dns.rdatatype.UnknownRdatatype: there is none of this name, or number.
+    """
+    try:
+        dns.rdatatype.from_text(rdtype)
+    except ValueError:  # above TYPE65535
+        raise dns.rdatatype.UnknownRdatatype from None
+    return rdtype.upper()
 
 
 async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome:

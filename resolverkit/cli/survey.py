@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dns.exception
 
-from resolverkit.cli.query import complain
+from resolverkit.cli.query import complain, known
 from resolverkit.comparison import Verdict
 from resolverkit.errors import ConfigurationError
 from resolverkit.model import ede_text
@@ -66,7 +66,7 @@ async def _survey(request: Request) -> Survey:
         raise ConfigurationError(f"--timeout {request.timeout:g}: allowed is above 0")
     async with Settings.load(None, request.options).make(Resolver) as resolver:
         return await resolver.survey(
-            request.name, request.rdtype.upper(), lifetime=request.timeout
+            request.name, known(request.rdtype), lifetime=request.timeout
         )
 
 

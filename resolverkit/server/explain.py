@@ -34,6 +34,12 @@ async def explain(resolver: Resolver, name: str, rdtype: str) -> dict[str, Any]:
     if not 0 < len(name) <= MAX_NAME:
         raise ConfigurationError(f"name: allowed are 1 to {MAX_NAME} characters")
     try:
+        dns.rdatatype.from_text(rdtype)
+    except (dns.rdatatype.UnknownRdatatype, ValueError):  # this above TYPE65535
+        raise ConfigurationError(
+            f"type {rdtype!r}: allowed are record types such as A, AAAA, MX"
+        ) from None
+    try:
         answer = await resolver.resolve(
             name, rdtype.upper(), search=False, raise_on_no_answer=False
         )
@@ -49,10 +55,6 @@ async def explain(resolver: Resolver, name: str, rdtype: str) -> dict[str, Any]:
     except dns.resolver.NoMetaqueries:
         raise ConfigurationError(
             f"type {rdtype!r}: ANY, AXFR and the like cannot be looked up"
-        ) from None
-    except dns.rdatatype.UnknownRdatatype:
-        raise ConfigurationError(
-            f"type {rdtype!r}: allowed are record types such as A, AAAA, MX"
         ) from None
     except (dns.exception.DNSException, ValueError) as error:
         raise ConfigurationError(f"{name!r} is not a name: {error}") from None

@@ -124,6 +124,7 @@ def test_a_name_that_never_leaves_is_told():
     ("arguments", "told"),
     [
         ([SITE, "NOSUCHTYPE"], "NOSUCHTYPE"),
+        ([SITE, "TYPE65536"], "unknown record type in TYPE65536"),
         ([SITE, "ANY"], "name a record type"),
         ([SITE, "-u", "ftp://9.9.9.9"], "ftp://9.9.9.9"),
         ([SITE, "-u", "tls://9.9.9.9", "--ca", "/no/such/file"], "/no/such/file"),

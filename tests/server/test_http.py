@@ -397,6 +397,7 @@ async def test_what_cannot_be_explained_is_told(stub):
         ("name=%5C", "is not a name"),
         ("name=a&type=ANY", "cannot be looked up"),
         ("name=a&type=<script>", "allowed are record types"),
+        ("name=a&type=TYPE65536", "allowed are record types"),
     ):
         told = await stub.json(f"/api/explain?{asked}")
         assert why in told["error"], asked
