@@ -44,20 +44,21 @@ def common(
 
 @app.command()
 def query(
-    name: Annotated[str, typer.Argument(help="The name to look up.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to look up.")],
     types: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TYPE]...", help="Record types; A if none is given."),
+        typer.Argument(metavar="TYPE", help="Record types; A if none is given."),
     ] = None,
     upstream: options.Upstreams = None,
     strategy: Annotated[
         str | None,
         typer.Option(
+            metavar="NAME",
             help=(
                 "hedge (default) asks the next upstream when one is late, race asks "
                 "all at once, failover asks the next when one has failed, quorum asks "
                 "until two operators agree."
-            )
+            ),
         ),
     ] = None,
     store: Annotated[
@@ -110,7 +111,7 @@ def query(
 
 @app.command()
 def survey(
-    name: Annotated[str, typer.Argument(help="The name to ask for.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name to ask for.")],
     rdtype: Annotated[
         str, typer.Argument(metavar="TYPE", help="The record type.")
     ] = "A",

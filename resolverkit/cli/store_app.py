@@ -42,7 +42,8 @@ def store_show(
 def store_flush(
     url: _StoreURL,
     name: Annotated[
-        str | None, typer.Argument(help="Of which name; without it, everything.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Of which name; without it, all."),
     ] = None,
     subtree: Annotated[
         bool, typer.Option("--subtree", help="Also of the names below it.")
@@ -81,7 +82,8 @@ def store_export(url: _StoreURL) -> None:
 def store_load(
     url: _StoreURL,
     file: Annotated[
-        typer.FileText, typer.Argument(help="Lines that export printed; - for stdin.")
+        typer.FileText,
+        typer.Argument(metavar="FILE", help="Lines that export printed; - for stdin."),
     ],
 ) -> None:
     """Read answers that export has printed; newer ones in the store stay.

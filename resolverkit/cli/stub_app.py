@@ -23,7 +23,9 @@ def serve(
     upstream: options.Upstreams = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="hedge (default), race, failover or quorum; see query."),
+        typer.Option(
+            metavar="NAME", help="hedge (default), race, failover or quorum; see query."
+        ),
     ] = None,
     store: Annotated[
         str | None,

@@ -172,7 +172,7 @@ def test_a_denial_is_status_1(vantages, name, rdtype, told):
 
 
 MISTAKES = [
-    ([], "name"),
+    ([], "NAME"),
     ([WWW, "NOSUCHTYPE"], "NOSUCHTYPE"),
     ([WWW, "TYPE65536"], "unknown record type in TYPE65536"),
     ([WWW, "-u", "ftp://9.9.9.9"], "ftp://9.9.9.9"),

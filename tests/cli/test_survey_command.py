@@ -130,7 +130,7 @@ def test_a_name_that_never_leaves_is_told():
         ([SITE, "-u", "tls://9.9.9.9", "--ca", "/no/such/file"], "/no/such/file"),
         ([SITE, "-u", "9.9.9.9", "--timeout", "0"], "--timeout 0"),
         (["a..b", "-u", "9.9.9.9"], "a..b"),
-        ([], "name"),
+        ([], "NAME"),
     ],
 )
 def test_a_mistake_is_status_2_and_told_in_a_line(arguments, told):
