@@ -108,23 +108,39 @@ class Behind:
             self._reader = self._task(self._read())
 
     async def _read(self) -> None:
-        while self._wanted:
-            wanted, self._wanted = self._wanted, {}
-            records: Mapping[bytes, Record] = {}
-            try:
-                if not self._unread:  # else the one before has waited for all
-                    records = await self._fetch(list(wanted))
-            except TimeoutError:
-                self._away(f"no answer within {self.store.budget * 1000:g} ms")
-            except Exception as error:  # noqa: BLE001 - a store may be a user's own
-                self._away(_told(error))
-            for key, calls in wanted.items():
-                record = records.get(key)
-                self.found += record is not None
-                self.missed += record is None
-                for call in calls:
-                    call(record)
-        self._reader = None
+        wanted: dict[bytes, list[Found]] = {}
+        try:
+            while self._wanted:
+                wanted, self._wanted = self._wanted, {}
+                self._tell(wanted, await self._records(list(wanted)))
+        except asyncio.CancelledError:  # as by a program that ends all tasks it finds
+            late, self._wanted = self._wanted, {}
+            self._tell(wanted, {})
+            self._tell(late, {})
+            raise
+        finally:
+            self._reader = None
+
+    async def _records(self, keys: Sequence[bytes]) -> Mapping[bytes, Record]:
+        """What there is; nothing where the store cannot be used."""
+        try:
+            if not self._unread:  # else the one before has waited for all
+                return await self._fetch(keys)
+        except TimeoutError:
+            self._away(f"no answer within {self.store.budget * 1000:g} ms")
+        except Exception as error:  # noqa: BLE001 - a store may be a user's own
+            self._away(_told(error))
+        return {}
+
+    def _tell(
+        self, wanted: Mapping[bytes, list[Found]], records: Mapping[bytes, Record]
+    ) -> None:
+        for key, calls in wanted.items():
+            record = records.get(key)
+            self.found += record is not None
+            self.missed += record is None
+            for call in calls:
+                call(record)
 
     async def _fetch(self, keys: Sequence[bytes]) -> Mapping[bytes, Record]:
         """What is read within the budget.
@@ -153,13 +169,18 @@ class Behind:
         from tenacity import AsyncRetrying, wait_random_exponential  # noqa: PLC0415
 
         self._open = False
-        await asyncio.sleep(MIN_PAUSE)
         pauses = wait_random_exponential(multiplier=MIN_PAUSE, max=MAX_PAUSE)
         retrying = AsyncRetrying(wait=pauses)
-        async for attempt in retrying:
-            with attempt:
-                await self._ready()
-        self._opener = None
+        try:
+            await asyncio.sleep(MIN_PAUSE)
+            async for attempt in retrying:
+                with attempt:
+                    await self._ready()
+        except asyncio.CancelledError:  # whoever looks next sees how it is by then
+            self._unread = ""
+            raise
+        finally:
+            self._opener = None
         self._note(unread="")
         if self._changes:
             self._write_soon(WRITE_DELAY)
@@ -209,7 +230,8 @@ class Behind:
             self._note(unwritten=_told(error))
             pause = self._pause
             self._pause = min(2 * pause, MAX_PAUSE)
-        self._writer = None
+        finally:
+            self._writer = None
         if self._changes:
             self._write_soon(pause)
 
@@ -262,6 +284,7 @@ class Behind:
             return
         self._loop = loop
         self._open = False
+        self._unread = self._unwritten = ""  # whoever looks next sees how it is
         self._timer = self._reader = self._writer = self._opener = None
         self._opening = asyncio.Lock()
         self._wanted = {}
@@ -277,12 +300,12 @@ class Behind:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        was_away = self._opener is not None
         for task in (self._opener, self._reader, self._writer):
             if task is not None:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-        was_away = self._opener is not None
         self._opener = self._reader = self._writer = None
         if self._changes and not was_away:
             try:

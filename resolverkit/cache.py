@@ -352,11 +352,13 @@ class Cache(Memory):
             self._overdue(flight)
 
     def _overdue(self, flight: Flight) -> None:
-        if flight.asked is None:
-            return
+        if flight.looking:  # then the store has had its time, too
+            flight.looking = False
+            self._stop_looking(flight)
         attempts = getattr(flight.asked, "attempts", ())
         asked, flight.asked = flight.asked, None
-        asked.drop()
+        if asked is not None:
+            asked.drop()
         limit = policy.RESOLUTION_DEADLINE
         error = QueryTimeout(f"nothing conclusive within {limit:g} s", attempts)
         self._end_denied(flight, error)

@@ -417,3 +417,92 @@ def test_nothing_is_written_before_the_store_is_opened_again(monkeypatch):
         return early, late
 
     assert run(main) == ((1, 0), (2, 1, ""))
+
+
+# --- programs that cancel every task that they find ----------------------------------
+
+
+def others():
+    """All tasks but the test's own."""
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def test_who_waits_for_a_look_up_that_is_cancelled_is_told_that_there_is_nothing():
+    async def main():
+        store = FakeStore(after=0.01)
+        tier, told = bound(store), []
+        tier.look_up(KEYS[0], lambda record: told.append((0, record)))
+        await asyncio.sleep(0.005)
+        tier.look_up(KEYS[1], lambda record: told.append((1, record)))
+        for task in others():
+            task.cancel()
+        await asyncio.sleep(0.005)
+        cancelled = list(told)
+        tier.look_up(KEYS[2], lambda record: told.append((2, record)))
+        await asyncio.sleep(0.1)
+        await tier.aclose()
+        return cancelled, told[2:], store.fetched
+
+    assert run(main) == ([(0, None), (1, None)], [(2, None)], [KEYS[2:3]])
+
+
+def test_what_was_being_written_is_written_after_all():
+    async def main():
+        store = FakeStore()
+        tier = bound(store)
+        await tier.opened()
+        store.after = 0.1
+        tier.learnt(entry())
+        await asyncio.sleep(behind.WRITE_DELAY + 0.05)
+        for task in others():
+            task.cancel()
+        await asyncio.sleep(1)
+        tier.learnt(entry("other.example.com"))
+        await asyncio.sleep(1)
+        written = sum(store.written)
+        await tier.aclose()
+        return written
+
+    assert run(main) == 2
+
+
+def test_a_store_that_is_away_is_opened_again():
+    async def main():
+        store = FakeStore()
+        tier, told = bound(store), []
+        store.problem = "away"
+        tier.look_up(KEYS[0], told.append)
+        await asyncio.sleep(0.1)
+        for task in others():
+            task.cancel()
+        await asyncio.sleep(0.1)
+        store.problem = ""
+        looks = tier.may_have(KEYS[0])
+        tier.look_up(KEYS[0], told.append)
+        await asyncio.sleep(0.1)
+        await tier.aclose()
+        return looks, tier.problem, store.fetched
+
+    assert run(main) == (True, "", [KEYS[:1]])
+
+
+def test_a_store_that_was_away_at_the_end_is_looked_into_again_afterwards():
+    async def main():
+        store, found = FakeStore(), []
+        tier = bound(store)
+        for leave in (tier.aclose, lambda: asyncio.sleep(0)):  # or its loop has ended
+            store.problem = "away"
+            tier.look_up(KEYS[0], lambda _: None)
+            await asyncio.sleep(0.1)
+            store.problem = ""
+            opener = tier._opener
+            await leave()
+            tier._loop = None  # another loop's
+            tier.bind(VirtualLoop.running())
+            found.append(tier.may_have(KEYS[0]))
+            if not opener.done():
+                opener.cancel()
+        await tier.aclose()
+        return found
+
+    assert run(main) == [True, True]

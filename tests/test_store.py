@@ -1,6 +1,7 @@
 """The cache with a store behind it: when it is looked into, and what it is told."""
 
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -298,6 +299,33 @@ def test_upstreams_that_fail_beside_the_store_wait_for_it():
     assert there == ("192.0.2.1", "stale", 20)
     assert (nowhere.what, nowhere.took) == ("NoNameservers", 20)
     assert asked == 3
+
+
+class Stuck(FakeStore):
+    """Does not let go of a look-up, whatever it is told."""
+
+    async def fetch(self, keys):
+        until = asyncio.get_running_loop().time() + 1e3
+        while (left := until - asyncio.get_running_loop().time()) > 0:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(left)
+        return {}
+
+
+def test_a_store_that_never_says_a_word_keeps_no_question_for_ever():
+    async def main():
+        (b,) = upstreams([servfail(), GOOD])
+        r = resolver(b, store=Stuck())
+        first = await call(r)
+        await asyncio.sleep(60)
+        second = await call(r)
+        await at(1100)
+        await r.aclose()
+        return first, second
+
+    first, second = run(main)
+    assert (first.what, first.took) == ("LifetimeTimeout", 5000)
+    assert (second.what, second.source) == ("192.0.2.1", "upstream")
 
 
 def test_a_store_that_is_slower_than_the_upstreams_changes_nothing():
