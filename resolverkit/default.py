@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from resolverkit.policy import StalePolicy
 
 _threads = threading.local()
+_inherited: list[Resolver] = []
 
 
 def get_default_resolver() -> Resolver:
@@ -79,3 +81,16 @@ async def resolve_address(
 async def canonical_name(name: dns.name.Name | str) -> dns.name.Name:
     """The end of a name's CNAME chain; see `dns.asyncresolver.canonical_name`."""
     return await get_default_resolver().canonical_name(name)
+
+
+def _begin_anew() -> None:
+    """In a child whose parent has forked amid a loop: that is not the child's."""
+    found: Resolver | None = getattr(_threads, "resolver", None)
+    if found is None or found._stack is None or found._stack.loop.is_closed():
+        return
+    _inherited.append(found)  # to let go of it would close what the parent uses
+    del _threads.resolver
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)

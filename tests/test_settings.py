@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -252,6 +253,47 @@ def test_programs_ask_whom_the_environment_names(
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert "192.0.2.1" in done.stdout
+
+
+FORK = """
+import asyncio, os, sys, warnings
+import resolverkit
+
+async def ask(source, refresh=False):
+    found = await resolverkit.resolve("www.example.com.", refresh=refresh)
+    assert found.path.source == source, found.path
+
+async def main():
+    await ask("upstream")
+    pid = os.fork()
+    if not pid:
+        asyncio.run(ask("upstream"))
+        os._exit(0)
+    while not os.waitpid(pid, os.WNOHANG)[0]:
+        await ask("upstream", refresh=True)
+        await asyncio.sleep(0.01)
+    await ask("cache")
+
+asyncio.run(main())
+asyncio.run(ask("cache"))
+pid = os.fork()
+if not pid:  # no loop runs: what was in memory is the child's, too
+    asyncio.run(ask("cache"))
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_of_a_program_whose_loop_runs_has_a_resolver_of_its_own(
+    lab, monkeypatch
+):
+    monkeypatch.setenv(UPSTREAMS, lab.urls[0])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FORK],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_what_the_command_line_says_comes_first(lab, monkeypatch):
