@@ -591,10 +591,11 @@ class Resolver(dns.asyncresolver.Resolver):
 
     def _nxdomain(self, denied: Sequence[tuple[Question, Served]]) -> errors.NXDOMAIN:
         """All candidates were denied."""
-        responses = {
-            question.name: dns.message.from_wire(served.entry.reply.wire)
-            for question, served in denied
-        }
+        responses = {}
+        for question, served in denied:
+            reply = served.entry.reply  # signed ones are parsed where the key is known
+            message = reply.message or dns.message.from_wire(reply.wire)
+            responses[question.name] = message
         path = self._path(denied[-1][1])
         return errors.NXDOMAIN(path, qnames=list(responses), responses=responses)
 

@@ -13,11 +13,14 @@ import threading
 import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
+import dns.message
 import dns.name
 import dns.nameserver
 import dns.rdatatype
 import dns.resolver
 import dns.reversename
+import dns.rrset
+import dns.tsigkeyring
 import pytest
 from virtual import (
     WWW,
@@ -37,6 +40,7 @@ import resolverkit
 from resolverkit import ConfigurationError, Resolver, Source
 from resolverkit.testing import (
     ScriptedUpstream,
+    Step,
     VirtualLoop,
     answer,
     nodata,
@@ -199,6 +203,27 @@ def test_nxdomain_has_dnspythons_attributes():
         assert error.path.winner.upstream == "a"
 
     run(main)
+
+
+def test_nxdomain_may_be_signed():
+    keys = dns.tsigkeyring.from_text({"key.": "c2VjcmV0"})
+
+    def signed(asked):
+        query = dns.message.from_wire(asked.wire, keyring=keys)
+        reply = dns.message.make_response(query)
+        reply.set_rcode(3)
+        soa = "ns.example. mail.example. 1 2 3 4 300"
+        reply.authority.append(dns.rrset.from_text("example.com.", 300, 1, 6, soa))
+        return reply.to_wire()
+
+    async def main():
+        r = resolver(*upstreams(Step(signed)))
+        r.use_tsig(keys)
+        return (await call(r)).result
+
+    error = run(main)
+    assert isinstance(error, dns.resolver.NXDOMAIN)
+    assert error.response(dns.name.from_text(WWW)).had_tsig
 
 
 def test_yxdomain():
