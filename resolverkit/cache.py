@@ -266,11 +266,32 @@ class Cache(Memory):
         """The time of a waiter is over; its flight goes on without it."""
         if waiter.done():
             return
-        if waiter.entry is not None:
-            waiter.set_result(self._serve_stale(waiter.entry))
+        served = self._last_resort(waiter)
+        if served is not None:
+            waiter.set_result(served)
+            return
+        if waiter.entry is not None:  # the flight has the rest of its lifetime
+            waiter.entry = None
+            self._lifetimes.push(waiter)
             return
         attempts = getattr(waiter.flight.asked, "attempts", ())
         waiter.set_exception(LifetimeOver("the lifetime is over", attempts))
+
+    def _last_resort(self, waiter: Waiter) -> Served | None:
+        """What it can be served in place of an answer, if that still holds.
+
+        While it waits the name may be denied, as by the answer for another type, or max
+        stale may pass.
+        """
+        entry, now = waiter.entry, self.clock()
+        if entry is None:
+            return None
+        if self._may_serve(entry, waiter.call, now):
+            return self._serve_stale(entry)
+        newer = self.find(entry.question)
+        if newer is None or now >= newer.expires:
+            return None
+        return Served(newer, Source.CACHE)
 
     def leave(self, waiter: Waiter) -> None:
         """Cancel a waiter, and the flight too if nobody else waits for it."""
@@ -567,8 +588,9 @@ class Cache(Memory):
             stale = entry is not None and entry.usable(now, self.stale)
             self.note_failure(flight.key, question, error, now, stale=stale)
         for waiter in self._finish(flight):
-            if waiter.entry is not None:
-                waiter.set_result(self._serve_stale(waiter.entry))
+            served = self._last_resort(waiter)
+            if served is not None:
+                waiter.set_result(served)
             else:
                 waiter.set_exception(error)
 

@@ -629,6 +629,50 @@ def test_the_last_known_good_survives_any_number_of_failures(step):
 
 
 @pytest.mark.parametrize(
+    ("late", "took"), [(silent(), 1800), (servfail(after=1), 1000)]
+)
+def test_a_name_that_is_denied_meanwhile_is_denied_to_who_waits_for_other_types(
+    late, took
+):
+    """Nor is it held for them: they did not ask for that."""
+
+    async def main():
+        six = answer("2001:db8::1", ttl=60)
+        (a,) = upstreams({WWW: [OLD], f"{WWW} AAAA": [six]})
+        r = resolver(a)
+        await call(r)
+        await call(r, rdtype="AAAA")
+        await at(100)
+        a.play({WWW: [nxdomain(after=0.5)], f"{WWW} AAAA": [late]})
+        return await asyncio.gather(call(r), call(r, rdtype="AAAA"))
+
+    v4, v6 = run(main)
+    assert v4 == ("NXDOMAIN", "upstream", 500)
+    assert v6 == ("NXDOMAIN", "cache", took)
+
+
+@pytest.mark.parametrize(
+    ("step", "what", "took"),
+    [
+        (answer("192.0.2.2", after=1.9), "192.0.2.2", 1900),
+        (servfail(after=1.5), "NoNameservers", 1500),
+        (silent(), "NoNameservers", 2000),
+    ],
+)
+def test_fresh_data_that_expires_while_a_refresh_waits_is_not_served_stale(
+    step, what, took
+):
+    async def main():
+        (a,) = upstreams([answer("192.0.2.1", ttl=1), step])
+        r = resolver(a, stale=False)
+        await call(r)
+        return await call(r, refresh=True)
+
+    got = run(main)
+    assert (got.what, got.source, got.took) == (what, "upstream", took)
+
+
+@pytest.mark.parametrize(
     ("step", "what"), [(nxdomain(), "NXDOMAIN"), (nodata(), "NoAnswer")]
 )
 def test_a_denial_everywhere_refreshes(step, what):
