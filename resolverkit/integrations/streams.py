@@ -140,18 +140,20 @@ async def _alternatives(
     except (UnicodeError, dns.exception.DNSException):  # as too long, with its labels
         return []
     rdtype = "HTTPS" if service == "https" else "SVCB"
+    found: tuple[svcb.Alternative, ...] = ()
+    ends: tuple[svcb.Alternative, ...] = ()  # of aliases: after all else (section 3)
     for _ in range(svcb.MAX_ALIASES):
         try:
             answer = await resolver.resolve(name, rdtype, raise_on_no_answer=False)
         except (dns.exception.DNSException, errors.ResolverKitError):
-            return []
+            break
         records = list(answer)
         target = svcb.alias(records)
         if target is None:
             found = svcb.alternatives(records, answer.canonical_name)
-            return [*found[:_MAX_ALTERNATIVES]]
-        name = target
-    return []
+            break
+        name, ends = target, (svcb.Alternative(target, None, ()),)
+    return [*found[:_MAX_ALTERNATIVES], *ends]
 
 
 def _number(port: str) -> int:

@@ -11,7 +11,14 @@ import trustme
 from web import HERE, NOBODY, Names, lookups, run
 
 import resolverkit
-from resolverkit.testing import ScriptedUpstream, answer, nodata, nxdomain, silent
+from resolverkit.testing import (
+    ScriptedUpstream,
+    answer,
+    nodata,
+    nxdomain,
+    servfail,
+    silent,
+)
 
 
 async def hello(_, writer):
@@ -173,6 +180,23 @@ def test_an_alias_is_followed():
     with pytest.raises(OSError, match="Connect call failed") as caught:
         with_service("0 pool.test.", **names)
     assert caught.value
+
+
+@pytest.mark.parametrize("records", [nodata(), servfail()])
+def test_an_alias_of_a_host_without_service_records_is_that_host(records):
+    """RFC 9460 section 3: where an alias ends is tried before the host itself."""
+
+    def play(asked, _):
+        name, rdtype = str(asked).split()
+        if name.endswith("._https.web.test."):
+            return answer("0 pool.test.", after=0.001)
+        if name == "pool.test." and rdtype == "HTTPS":
+            return records
+        if rdtype == "A":
+            return answer(HERE if name == "pool.test." else NOBODY, after=0.001)
+        return nodata(after=0.001)
+
+    assert connect(ScriptedUpstream("a", play), service="https") == ["hello"]
 
 
 def test_a_silent_service_record_costs_50_ms_at_most():
