@@ -179,7 +179,7 @@ class Ports(Generic[_Asked]):
         try:
             sock.setblocking(False)
             self._bind(sock)
-            sock.connect(self._server)
+            sock.connect(_sockaddr(*self._server))
             port: Port[_Asked] = Port(sock)
             try:
                 if self._watch is None:
@@ -197,14 +197,14 @@ class Ports(Generic[_Asked]):
         address, number = self._source
         if number:  # which the sockets to other servers have, too
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((address, number))
+            sock.bind(_sockaddr(address, number))
             return
         for _ in range(_BIND_TRIES):
             with contextlib.suppress(OSError):
                 number = int.from_bytes(os.urandom(4))
-                sock.bind((address, 1024 + number % (65536 - 1024)))
+                sock.bind(_sockaddr(address, 1024 + number % (65536 - 1024)))
                 return
-        sock.bind((address, 0))
+        sock.bind(_sockaddr(address, 0))
 
     def _close(self, port: Port[_Asked]) -> None:
         if port.datagrams is not None:
@@ -232,6 +232,19 @@ class Ports(Generic[_Asked]):
             take(port, data)
             if not waiting:
                 return
+
+
+def _sockaddr(address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+    """What a socket takes: the zone of a link-local address goes by itself (RFC 4007).
+
+    Raises:
+        OSError: there is no such interface.
+    """
+    host, _, zone = address.partition("%")
+    if not zone:
+        return address, port
+    scope = int(zone) if zone.isdecimal() else socket.if_nametoindex(zone)
+    return host, port, 0, scope
 
 
 class _Datagrams(asyncio.DatagramProtocol, Generic[_Asked]):

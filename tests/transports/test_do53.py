@@ -7,9 +7,13 @@ import contextlib
 import errno
 import gc
 import itertools
+import os
 import random
+import shutil
 import socket
 import struct
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -1054,6 +1058,65 @@ def test_ipv6():
     except OSError:
         pytest.skip("this machine has no ::1")
     run(main)
+
+
+SCOPED = """
+import asyncio, socket
+from loopback import answer, ask
+from resolverkit.model import Endpoint
+from resolverkit.transports.do53 import Do53
+
+async def main():
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind(("fe80::1", 0, 0, socket.if_nametoindex("lo")))
+
+        def reply():
+            query, sender = server.recvfrom(4096)
+            print(sender[0].partition("%")[0], end=" ")
+            server.sendto(answer(query), sender)
+
+        asyncio.get_running_loop().add_reader(server, reply)
+        port = server.getsockname()[1]
+        for zone, source in (
+            ("lo", None), (socket.if_nametoindex("lo"), "fe80::2%lo"), ("none", None)
+        ):
+            client = Do53(
+                Endpoint("", "udp", address=f"fe80::1%{zone}", port=port), source=source
+            )
+            try:
+                print(await client.query(ask()))
+            except Exception as error:
+                print(error, error.local)
+            await client.aclose()
+        asyncio.get_running_loop().remove_reader(server)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or os.geteuid() != 0,
+    reason="needs the right to make namespaces",
+)
+def test_a_link_local_address_has_a_zone():
+    """As routers announce them, and resolv.conf has them then."""
+    network = "ip link set lo up"
+    for address in ("fe80::1", "fe80::2"):
+        network += f" && ip addr add {address}/64 dev lo nodad"
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", f'{network} && exec {sys.executable} -c "$0"',
+         SCOPED],
+        capture_output=True, text=True, check=False, timeout=60,
+        cwd=Path(__file__).parent,
+    )  # fmt: skip
+    assert done.stderr == ""
+    *told, unknown = done.stdout.splitlines()
+    assert told == [
+        "fe80::1 <Reply DATA ttl=300 49 bytes>",
+        "fe80::2 <Reply DATA ttl=300 49 bytes>",
+    ]
+    assert unknown.startswith("no socket: ")
+    assert unknown.endswith(" True")
 
 
 # --- a server that is known by name ---------------------------------------------------
