@@ -9,7 +9,7 @@ import dns.nameserver
 
 from resolverkit.errors import ConfigurationError
 from resolverkit.presets import PRESETS, operator_of
-from resolverkit.transports.url import UpstreamURL, is_private, parse
+from resolverkit.transports.url import UpstreamURL, is_address, is_private, parse
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
@@ -83,6 +83,23 @@ def check_timeout(name: str, value: float) -> None:
         )
 
 
+def check_port(name: str, value: int, least: int = 1) -> int:
+    """The port; raises ConfigurationError for a number that is none."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not least <= value <= 65535
+    ):
+        raise ConfigurationError(f"{name}={value!r}: allowed are {least} to 65535")
+    return value
+
+
+def check_source(value: str | None) -> None:
+    """Raise ConfigurationError for what is no address to send from."""
+    if value and not (isinstance(value, str) and is_address(value)):
+        raise ConfigurationError(f"source={value!r}: allowed is an IP address")
+
+
 def members(
     specs: Iterable[Spec],
     *,
@@ -131,7 +148,8 @@ def _from_text(
         return [_with_parameters(u, query) for u in preset.urls(scheme.lower())]
     url = parse(text)
     if text.strip("[]") == url.address:  # bare, without a port of its own
-        url = url._replace(port=ports.get(url.address, port))
+        own = ports.get(url.address, port)
+        url = url._replace(port=check_port(f"upstream {text!r}: port", own))
     return [url]
 
 
@@ -165,6 +183,8 @@ def _with_what_is_known(member: Member) -> Member:
 
 def _from_nameserver(spec: dns.nameserver.Nameserver | Upstream) -> Member:
     """Our own transports for dnspython's kinds, as far as they can do the same."""
+    if isinstance(spec, dns.nameserver.AddressAndPortNameserver):
+        check_port(f"upstream {spec}: port", spec.port)
     if type(spec) is dns.nameserver.Do53Nameserver:
         return UpstreamURL(
             str(spec), "udp", spec.address, spec.port, address=spec.address,

@@ -453,6 +453,8 @@ class Resolver(dns.asyncresolver.Resolver):
         call.mould = self._mould(call.rdtype, call.rdclass)
         call.lifetime = self.lifetime if lifetime is None else lifetime
         config.check_timeout("lifetime", call.lifetime)
+        config.check_source(source)
+        config.check_port("source_port", source_port, 0)
         own_way = bool(tcp or source or source_port)
         call.way = (tcp, source, source_port) if own_way else ANY_WAY
         call.variant = repr(call.way).encode() if own_way else b""

@@ -127,6 +127,7 @@ class Stack:
                 ports=options.nameserver_ports,
             )
 
+        config.check_timeout("timeout", options.timeout)
         everybody = understand(options._nameservers)
         self._check_operators(everybody)
         private = [member for member in everybody if _is_private(member)]

@@ -44,6 +44,22 @@ def test_a_bare_address_takes_port_and_nameserver_ports(text, port):
     assert one(text, port=5353, ports=ports).port == port
 
 
+@pytest.mark.parametrize("port", [0, -1, 65536, "53", 53.0, True, None])
+def test_a_port_that_is_none_is_told_by_its_upstream(port):
+    given = [
+        {"port": port},
+        {"ports": {"192.0.2.1": port}},
+    ]
+    for options in given:
+        with pytest.raises(ConfigurationError) as caught:
+            one("192.0.2.1", **options)
+        assert str(caught.value) == (
+            f"upstream '192.0.2.1': port={port!r}: allowed are 1 to 65535"
+        )
+    with pytest.raises(ConfigurationError, match="allowed are 1 to 65535"):
+        one(dns.nameserver.Do53Nameserver("192.0.2.1", port))
+
+
 def test_the_port_is_53_by_default():
     assert one("192.0.2.1").port == 53
 

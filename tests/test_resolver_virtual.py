@@ -862,12 +862,35 @@ def test_one_default_resolver_for_each_thread():
     [
         ({"lifetime": [5]}, "lifetime=[5]: allowed is a number of seconds > 0"),
         ({"stale": {}}, "stale={}: allowed are True, False and a StalePolicy"),
+        ({"source": ["192.0.2.1"]}, "source=['192.0.2.1']: allowed is an IP address"),
+        ({"source": "here"}, "source='here': allowed is an IP address"),
+        ({"source_port": 99999}, "source_port=99999: allowed are 0 to 65535"),
+        ({"source_port": "53"}, "source_port='53': allowed are 0 to 65535"),
     ],
 )
-def test_an_option_that_no_table_can_hold_is_told_by_its_name(option, told):
+def test_an_option_that_cannot_be_is_told_by_its_name(option, told):
     async def main():
         with pytest.raises(ConfigurationError) as caught:
             await resolver(*upstreams(GOOD)).resolve(WWW, **option)
+        return str(caught.value)
+
+    assert run(main) == told
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("timeout", 0, "timeout=0: allowed is a number of seconds > 0"),
+        ("timeout", "2", "timeout='2': allowed is a number of seconds > 0"),
+        ("port", 99999, "upstream '192.0.2.9': port=99999: allowed are 1 to 65535"),
+    ],
+)
+def test_an_attribute_that_cannot_be_is_told_at_the_next_miss(name, value, told):
+    async def main():
+        r = resolver("192.0.2.9")
+        setattr(r, name, value)
+        with pytest.raises(ConfigurationError) as caught:
+            await r.resolve(WWW)
         return str(caught.value)
 
     assert run(main) == told

@@ -559,7 +559,7 @@ def test_a_stub_does_not_follow_the_system_to_itself(conf, monkeypatch, caplog):
 
     async def main():
         async with Resolver(filename=conf) as r:
-            r.port = 0
+            r.port = 1
             async with Server(r, ["127.0.0.1:0"]) as server:
                 host, r.port = server.addresses[0]
                 conf.write_text(f"nameserver {host}\n")
