@@ -84,10 +84,11 @@ class Load:
             self.drops -= _drops(self.port)
             loop.add_reader(sock, self._read, sock)
             began = time.monotonic()
-            while (now := time.monotonic()) < began + seconds:
+            while self.sent < rate * seconds:
+                now = time.monotonic()
                 # Who has waited for a CPU asks what it owes bit by bit: the system
                 # has not room for all at once.
-                due = min(int((now - began) * rate) + 1, self.sent + BURST)
+                due = min((now - began) * rate, self.sent + BURST, rate * seconds)
                 while self.sent < due:
                     ident, which = self.sent & 0xFFFF, self.sent % len(wires)
                     self.pending[ident] = self.names[which], time.monotonic()

@@ -32,6 +32,7 @@ WARM |= {"www.facebook.com.": "157.240.20.35", "facebook.com.": "157.240.20.35"}
 LONGEST_TTL = 5.0
 LATE = 2.0  # seconds: what has come before the silence may be read in it
 SILENCE = 60.0  # seconds
+BEAT = 0.01  # seconds
 ASK_EVERY = 0.25  # seconds, each name on each Resolver
 PATIENCE = 20.0  # seconds until all is in memory, which is so within two
 FRESH = {Source.UPSTREAM, Source.CACHE}
@@ -111,9 +112,25 @@ class Silence(NamedTuple):
     end: float
 
 
+class Beats:
+    """Counts turns of the loop: a clock that stands where it gets no CPU."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self.count += 1
+
+    def seconds(self) -> float:
+        return self.count * BEAT
+
+
 class Sample(NamedTuple):
     when: float
     took: float
+    waited: float  # the same, by the beats
     name: str
     source: Source
     stale_for: float
@@ -126,21 +143,24 @@ class Client:
     strategy: str
     upstreams: list[Counting]
     lifetime: float = 5.0
+    beats: Beats = field(default_factory=Beats)
     samples: list[Sample] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     async def run(self, over: asyncio.Event) -> None:
         resolver = Resolver(self.upstreams, False, strategy=self.strategy)
+        beating = asyncio.create_task(self.beats.run())
         async with resolver, asyncio.TaskGroup() as tasks:
             for name, address in WARM.items():
                 tasks.create_task(self._ask(resolver, name, address, over))
+        beating.cancel()
 
     async def _ask(
         self, resolver: Resolver, name: str, address: str, over: asyncio.Event
     ) -> None:
         await resolver.resolve(name, lifetime=20.0)  # cold; a busy machine takes time
         while not over.is_set():
-            began = time.monotonic()
+            began, beat = time.monotonic(), self.beats.seconds()
             try:
                 answer = await resolver.resolve(name, lifetime=self.lifetime)
                 found = [rdata.address for rdata in answer]
@@ -150,8 +170,10 @@ class Client:
                 now, path = time.monotonic(), answer.path
                 if found != [address]:
                     self.failures.append(f"{name}: {found}")
-                sample = Sample(began, now - began, name, path.source, path.stale_for)
-                self.samples.append(sample)
+                took, waited = now - began, self.beats.seconds() - beat
+                self.samples.append(
+                    Sample(began, took, waited, name, path.source, path.stale_for)
+                )
             await asyncio.sleep(ASK_EVERY)
 
     def within(self, time: Silence) -> list[Sample]:
@@ -256,7 +278,7 @@ def check_answers(client: Client, silent: Silence) -> None:
     assert len(stale) > len(WARM) * (silent.end - silent.start) / ASK_EVERY / 2
     # Only the first to find a name expired waits, 0.95 s or 1.8 s.
     since = silent._replace(start=silent.start - LONGEST_TTL - LATE)
-    slow = Counter(s.name for s in client.within(since) if s.took > 0.9)
+    slow = Counter(s.name for s in client.within(since) if s.waited > 0.8)
     assert max(slow.values(), default=0) <= 1
     assert statistics.median(s.took for s in stale) < 0.05  # measured: 0.0002
 
