@@ -38,6 +38,7 @@ from resolverkit.flight import (
     Observer,
     Served,
     Waiter,
+    serve,
 )
 from resolverkit.listener import Direct, Watched, asker
 from resolverkit.memory import MAX_BYTES, Memory, is_chosen_block
@@ -174,7 +175,7 @@ class Cache(Memory):
                 return self._serve_stale(entry)
         if waiter is None:
             waiter = Caller()
-            waiter.future = Future(loop=self._loop)
+            waiter.future = Future()
         waiter.flight = flight
         waiter.call = call
         waiter.due = due
@@ -201,7 +202,7 @@ class Cache(Memory):
                 self.hits += 1
                 if now >= entry.refresh_at:
                     self._refresh(entry, upstream, now)
-                return Served(entry, _CACHE)
+                return serve(entry, _CACHE)
             if now < entry.learnt + policy.FAILURE_RECHECK:
                 return self._serve_stale(held)
         if held is not None:
@@ -234,11 +235,11 @@ class Cache(Memory):
         if entry.denied_at is not None:
             self.held_hits += 1
             denied = f"denied by upstreams for {now - entry.denied_at:.0f} s"
-            return Served(entry, Source.HELD, denied)
+            return serve(entry, Source.HELD, denied)
         if now < entry.expires:  # a refresh was asked for, and failed
-            return Served(entry, Source.CACHE, detail)
+            return serve(entry, Source.CACHE, detail)
         self.stale_hits += 1
-        return Served(entry, Source.STALE, detail)
+        return serve(entry, Source.STALE, detail)
 
     def _refresh(self, entry: Entry, upstream: Upstream, now: float) -> None:
         """Refresh ahead, behind the answer, unless that is under way or just failed."""
@@ -260,7 +261,7 @@ class Cache(Memory):
         if entry is None or self.clock() >= entry.expires:
             return None
         self.hits += 1
-        return Served(entry, Source.CACHE)
+        return serve(entry, Source.CACHE)
 
     def release(self, waiter: Waiter) -> None:
         """The time of a waiter is over; its flight goes on without it."""
@@ -291,7 +292,7 @@ class Cache(Memory):
         newer = self.find(entry.question)
         if newer is None or now >= newer.expires:
             return None
-        return Served(newer, Source.CACHE)
+        return serve(newer, Source.CACHE)
 
     def leave(self, waiter: Waiter) -> None:
         """Cancel a waiter, and the flight too if nobody else waits for it."""
@@ -424,7 +425,7 @@ class Cache(Memory):
             if fresh and not waiter.call.refresh:
                 if not waiter.done():
                     self.hits += 1
-                    waiter.set_result(Served(entry, Source.CACHE))
+                    waiter.set_result(serve(entry, Source.CACHE))
                 continue
             waiting.append(waiter)
             if waiter.entry is entry or not self._may_serve(entry, waiter.call, now):
@@ -506,7 +507,7 @@ class Cache(Memory):
 
         Those who want nothing stale get it all the same.
         """
-        refused = Served(Entry(flight.question, reply, self.clock()), Source.UPSTREAM)
+        refused = serve(Entry(flight.question, reply, self.clock()), Source.UPSTREAM)
         for waiter in flight.waiters:
             if waiter.entry is None:
                 waiter.set_result(refused)
@@ -532,7 +533,7 @@ class Cache(Memory):
                 self._write_behind(self.behind, entry, question)
         else:
             entry = Entry(question, reply, now)
-        served = Served(entry, _UPSTREAM)
+        served = serve(entry, _UPSTREAM)
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)
@@ -596,7 +597,7 @@ class Cache(Memory):
 
     def _deliver(self, flight: Flight, entry: Entry, *, at_once: bool) -> None:
         """Give waiters what has come; `at_once` where nobody holds on to better."""
-        served, question = Served(entry, _UPSTREAM), flight.question
+        served, question = serve(entry, _UPSTREAM), flight.question
         observer = self.observer
         if observer is not None and (observer.hooked or _log_answers(logging.DEBUG)):
             observer.landed(question, served)

@@ -25,7 +25,7 @@ from resolverkit.cache import Cache
 from resolverkit.cacheview import CacheView
 from resolverkit.entry import Entry
 from resolverkit.errors import ConfigurationError, UpstreamError
-from resolverkit.flight import Call, LifetimeOver, Served
+from resolverkit.flight import Call, LifetimeOver, Served, serve
 from resolverkit.hooks import Reporter
 from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
@@ -510,7 +510,7 @@ class Resolver(dns.asyncresolver.Resolver):
     def _local(self, question: Question, view: View) -> Served:
         """What is answered here."""
         entry = Entry(question, special.local_reply(question), self._clock())
-        return Served(entry, Source.LOCAL, view.detail)
+        return serve(entry, Source.LOCAL, view.detail)
 
     def _names(
         self, qname: dns.name.Name | str, search: bool | None

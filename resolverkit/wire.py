@@ -15,7 +15,7 @@ the records came (on 2026-01-08 a large resolver put them last).
 
 from __future__ import annotations
 
-import re
+import string
 import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -92,13 +92,11 @@ def _plain(rdtype: bytes, size: int) -> tuple[Any, ...]:
 
 _PLAIN = {b"\0\1\0\1": _plain(b"\0\1", 4), b"\0\x1c\0\1": _plain(b"\0\x1c", 16)}
 
-_PLAIN_TEXT = re.compile(  # possessive: nothing is tried twice
-    r"[A-Za-z0-9_-]{1,63}+(?:\.[A-Za-z0-9_-]{1,63}+)*+\.?"
-)
+_PLAIN_TEXT = (string.ascii_letters + string.digits + "_-.").encode()
 
 _new_tuple = tuple.__new__
 _DATA = Kind.DATA  # attributes of an enum are slow to look up on Python 3.11
-_LENGTHS = tuple([bytes((n,)) for n in range(64)])
+_LENGTHS = (None, *[bytes((n,)) for n in range(1, 64)])  # only the root's is empty
 
 # --- names ---------------------------------------------------------------------------
 
@@ -116,15 +114,17 @@ def text_to_wire(text: str) -> bytes:
         dns.exception.DNSException: dnspython's, for an empty or long label, a name
             over 255 octets, or bad IDNA.
     """
-    if _PLAIN_TEXT.fullmatch(text) and len(text) <= 253:
-        labels = text.lower().encode().split(b".")
-        if labels[-1]:
-            labels.append(b"")  # the root's
-        parts: list[bytes] = []
-        for label in labels:  # not a comprehension: on Python 3.11 that is a call
-            parts.append(_LENGTHS[len(label)])
-            parts.append(label)
-        return b"".join(parts)
+    data = text.encode("ascii", "replace")
+    if not data.translate(None, _PLAIN_TEXT) and len(data) <= 253:
+        parts: list[Any] = []
+        try:
+            for label in data.lower().removesuffix(b".").split(b"."):
+                parts.append(_LENGTHS[len(label)])
+                parts.append(label)
+            parts.append(b"\0")
+            return b"".join(parts)
+        except (IndexError, TypeError):
+            pass  # a label that is too long, or empty: dnspython says so
     return name_to_wire(dns.name.from_text(text))
 
 
