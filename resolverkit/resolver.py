@@ -300,25 +300,28 @@ class Resolver(dns.asyncresolver.Resolver):
                     if answer is None:  # what others parsed has pushed it out
                         answer = entry.answer = Answer(entry, _CACHE, store)
                     return answer
-        options = (rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh)
-        try:
-            call = self._calls.get(options)
+        try:  # no name for the options: they would be kept while the call waits
+            call = self._calls.get(
+                (rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh)
+            )
         except TypeError:  # one of them cannot be a key: which one, is told below
             call = None
         if call is None:
-            call = self._call(options)
+            call = self._call(
+                (rdtype, rdclass, tcp, source, source_port, lifetime, stale, refresh)
+            )
         stack = self._bind(backend)
         if search is None:
             search = self.use_search_by_default
-        names: Sequence[bytes]
+        others: Sequence[bytes] = ()
         if isinstance(qname, str) and qname and not search:
-            names, relative = (wire.text_to_wire(qname),), qname[-1] != "."
+            name, relative = wire.text_to_wire(qname), qname[-1] != "."
         else:
-            names, relative = self._names(qname, search)
+            (name, *others), relative = self._names(qname, search)
         store, time = self._store, stack.time
         now = started = time()
         denied: tuple[tuple[Question, Served], ...] = ()
-        for name in names:
+        while True:
             view, mould = stack.view(name, relative), call.mould
             if mould is None:
                 question = self._custom_question(name, view, call)
@@ -343,13 +346,15 @@ class Resolver(dns.asyncresolver.Resolver):
                 return new_answer(entry, store)
             if entry.kind is Kind.NXDOMAIN:
                 denied += ((question, served),)
+                if not others:
+                    raise self._nxdomain(denied)
+                name, *others = others
                 now = time()
                 continue
             answer = self._conclude(question, served, call, raise_on_no_answer)
             if served.source is _CACHE and not search:
                 self._remember(qname, rdtype, question, entry)
             return answer
-        raise self._nxdomain(denied)
 
     async def survey(
         self,
