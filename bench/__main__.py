@@ -198,6 +198,12 @@ def main() -> int:
         "--check", action="store_true", help="only what has a floor; fail below it"
     )
     options = parser.parse_args()
+    names = [scenario.name for scenario in (*SCENARIOS, *stub.SCENARIOS)]
+    if not any(options.only in name for name in (*names, soak.NAME)):
+        told = "; ".join((*names, soak.NAME))
+        parser.error(f"--only {options.only}: no scenario has this in its name: {told}")
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: allowed are 1 and more")
     pin(0)
     about = {
         "python": platform.python_version(),
