@@ -7,7 +7,6 @@ would suffer from what it keeps; prints the µs of each round as JSON.
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import random
 import sys
@@ -139,11 +138,8 @@ async def _process(port: int, entries: int, rounds: int) -> dict[str, list[float
     }
     series = Series()
     for turn in range(-1, rounds):  # the first is not counted
-        gc.collect()
         for what, (ask, some) in hits.items():
-            started = time.process_time()
-            await one_after_another(ask, some)
-            took = time.process_time() - started
+            took = await one_after_another(ask, some, time.process_time)
             if turn >= 0:
                 series.add(what, took / HITS * 1e6)
         for what, resolver in (("miss", full), ("miss, 1,000", small)):

@@ -572,7 +572,7 @@ class Resolver(dns.asyncresolver.Resolver):
             return
         if self.use_search_by_default:
             return
-        key: Any = qname.lower() if isinstance(qname, str) else qname.labels
+        key: Any = _as_key(qname) if isinstance(qname, str) else qname.labels
         if not isinstance(qname, str) and not qname.is_absolute():
             return
         spelling: Any = rdtype
@@ -810,6 +810,12 @@ _HIT_OPTIONS = frozenset({
     "use_search_by_default", "flags", "edns", "ednsflags", "ednsoptions", "keyring",
     "_nameservers",
 })  # fmt: skip
+
+
+def _as_key(text: str) -> str:
+    """A name in lower case; itself where it is: no copy to keep, or to compare."""
+    lowered = text.lower()
+    return text if type(text) is str and text == lowered else lowered
 
 
 @functools.lru_cache(maxsize=_MAX_SPELLINGS)

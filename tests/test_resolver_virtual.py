@@ -667,6 +667,25 @@ def test_a_name_hits_however_it_is_written():
     assert run(main) == 24
 
 
+class _Text(str):
+    """A program's own kind of text, with more to it."""
+
+    __slots__ = ("more",)
+
+
+@pytest.mark.parametrize("name", [WWW, WWW.upper(), _Text(WWW), _Text(WWW.upper())])
+def test_hits_are_found_by_plain_text_in_lower_case(name):
+    async def main():
+        (a,) = upstreams(GOOD)
+        r = resolver(a)
+        for _ in range(3):
+            await call(r, name)
+        (table,) = {id(table): table for table in r._hot.values()}.values()
+        return [(key, type(key)) for key in table]
+
+    assert run(main) == [(WWW, str)]
+
+
 def test_tcp_and_source_share_the_store():
     """`tcp`, `source`, `source_port` work and share the store."""
 
