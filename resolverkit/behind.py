@@ -18,13 +18,13 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from resolverkit.budget import Budget
+from resolverkit.entry import Entry
 from resolverkit.errors import StoreError
 from resolverkit.record import Denied, Record, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
 
-    from resolverkit.entry import Entry
     from resolverkit.record import Change
     from resolverkit.upstream import Store
 
@@ -74,6 +74,7 @@ class Behind:
         self._unread = self._unwritten = ""  # why not
         self._wanted: dict[bytes, list[Found]] = {}
         self._changes: dict[bytes, Entry | float] = {}
+        self._batch: dict[bytes, Entry | float] = {}  # what is being written
         self._pause = MIN_PAUSE
         self._timer: asyncio.TimerHandle | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -193,13 +194,20 @@ class Behind:
 
     def denied(self, key: bytes) -> None:
         """Upstreams deny what may be stored under `key`."""
+        now = self._clock()
+        for changes in (self._changes, self._batch):
+            entry = changes.get(key)
+            # Memory has marked it, unless it was evicted or is blocked.
+            if isinstance(entry, Entry) and entry.denied_at is None:
+                entry.deny(now)
         # An entry that still waits to be written says by itself that it is denied.
         if key not in self._changes and self.store.may_have(key):
-            self._change(key, self._clock())
+            self._change(key, now)
 
     def forget(self, key: bytes) -> None:
         """Do not write what was to be written under `key`."""
         self._changes.pop(key, None)
+        self._batch.pop(key, None)  # nor try that again
 
     def _change(self, key: bytes, what: Entry | float) -> None:
         changes = self._changes
@@ -239,13 +247,27 @@ class Behind:
         await self._ready()
         while self._changes:
             keys = list(self._changes)[:BATCH]
-            batch = {key: self._changes.pop(key) for key in keys}
+            self._batch = {key: self._changes.pop(key) for key in keys}
             try:
-                await self.store.write(self._as_changes(batch))
-            except BaseException:  # for another try, but for what is newer by now
-                self._changes = {**batch, **self._changes}
+                await self.store.write(self._as_changes(self._batch))
+            except BaseException:
+                self._try_again(self._batch)
                 raise
-            self.written += len(batch)
+            finally:
+                self._batch = {}
+            self.written += len(keys)
+
+    def _try_again(self, batch: Mapping[bytes, Entry | float]) -> None:
+        """Have a batch wait, but for what is newer by now.
+
+        A mark is not: the entry that it is for has it, too, and is not stored yet.
+        """
+        newer = {
+            key: what
+            for key, what in self._changes.items()
+            if isinstance(what, Entry) or key not in batch
+        }
+        self._changes = {**batch, **newer}
 
     def _as_changes(self, batch: Mapping[bytes, Entry | float]) -> Sequence[Change]:
         now = self._clock()

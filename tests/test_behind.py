@@ -297,6 +297,63 @@ def test_what_came_since_a_write_began_counts_more():
     assert problem == ""
 
 
+def test_a_write_that_fails_keeps_what_was_denied_meanwhile():
+    async def main():
+        store = Noted()
+        tier = bound(store)
+        one = entry()
+        tier.learnt(one)
+        store.write_problem = "full"
+        await asyncio.sleep(0.65)  # it is under way
+        one.deny(VirtualLoop.running().clock())
+        tier.denied(one.key)
+        await asyncio.sleep(0.2)
+        assert tier.problem
+        store.write_problem = ""
+        await asyncio.sleep(5)
+        await tier.aclose()
+        return store.has(), store.has() and store.record(one.key).denied
+
+    assert run(main) == (True, pytest.approx(5.2, abs=0.2))
+
+
+@pytest.mark.parametrize("after", [0.0, 0.65], ids=["waiting", "being written"])
+def test_what_memory_has_evicted_is_marked_by_the_time_it_is_written(after):
+    async def main():
+        store = Noted()
+        tier = bound(store)
+        one = entry()
+        tier.learnt(one)
+        store.write_problem = "full"
+        await asyncio.sleep(after)
+        tier.denied(one.key)
+        await asyncio.sleep(1 - after)
+        store.write_problem = ""
+        await asyncio.sleep(5)
+        await tier.aclose()
+        return store.record(one.key).denied
+
+    assert run(main) == pytest.approx(6 - after, abs=0.2)
+
+
+def test_what_is_forgotten_while_a_write_fails_is_not_written_again():
+    async def main():
+        store = Noted()
+        tier = bound(store)
+        tier.learnt(entry())
+        store.write_problem = "full"
+        await asyncio.sleep(0.65)
+        tier.forget(question().key)
+        await asyncio.sleep(0.2)
+        assert tier.problem
+        store.write_problem = ""
+        await asyncio.sleep(5)
+        await tier.aclose()
+        return store.written
+
+    assert run(main) == []
+
+
 def test_pauses_between_writes_that_fail_grow_and_begin_anew():
     async def main():
         store = FakeStore()
