@@ -563,9 +563,12 @@ class Cache(Memory):
         self._deliver(flight, entry, at_once=reply.kind is _DATA)
 
     def _write_behind(self, behind: Behind, entry: Entry, question: Question) -> None:
-        if self._positive.get(entry.key) is entry:
-            behind.learnt(entry)
-        elif (reply := entry.reply).denial and reply.soa:
+        if entry.kind is _DATA:
+            if entry.ttl:  # memory may have been too small for it
+                behind.learnt(entry)
+            return
+        reply = entry.reply
+        if reply.denial and reply.soa:
             for key in self.denied_keys(question, reply):
                 behind.denied(key)
 

@@ -561,6 +561,26 @@ def test_nothing_but_positive_answers_is_kept():
     assert run(main) == {}
 
 
+def test_what_memory_is_too_small_for_is_stored():
+    many = answer(*[f"192.0.2.{i}" for i in range(1, 120)], ttl=60)
+
+    async def main():
+        store = FakeStore()
+        (a,) = upstreams(many)
+        r = resolver(a, store=store, cache_size=2000)
+        first = await call(r)
+        await at(2)
+        again = await call(r)
+        await r.aclose()
+        return first, again, store.has(), moments(a)
+
+    first, again, stored, asked = run(main)
+    assert (first.source, again.source) == ("upstream", "cache")
+    assert {*first.what.split()} == {*again.what.split()}
+    assert stored
+    assert len(asked) == 1
+
+
 def test_after_a_denial_the_store_has_nothing_to_serve():
     async def main():
         store = FakeStore()
