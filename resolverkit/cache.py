@@ -568,7 +568,7 @@ class Cache(Memory):
                 behind.learnt(entry)
             return
         reply = entry.reply
-        if reply.denial and reply.soa:
+        if reply.denial and (reply.soa or is_chosen_block(reply)):
             for key in self.denied_keys(question, reply):
                 behind.denied(key)
 

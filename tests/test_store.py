@@ -581,6 +581,31 @@ def test_what_memory_is_too_small_for_is_stored():
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize(
+    "blocked",
+    [nxdomain(soa=False, ra=False), nxdomain(soa=False, ede=15)],
+    ids=["signature", "EDE"],
+)
+def test_after_a_block_that_was_chosen_the_store_has_nothing_to_serve(blocked):
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        (b,) = upstreams(blocked, filtering=True, unsigned_block=True)
+        r = resolver(b, store=store)
+        await at(100)
+        got = [await call(r)]
+        await r.aclose()
+        (c,) = upstreams(silent())
+        r = resolver(c, store=store)
+        got.append(await call(r))
+        await r.aclose()
+        return got
+
+    denied, later = run(main)
+    assert denied.what == "NXDOMAIN"
+    assert later.what == "NoNameservers"
+
+
 def test_after_a_denial_the_store_has_nothing_to_serve():
     async def main():
         store = FakeStore()
