@@ -284,6 +284,7 @@ class Resolver(dns.asyncresolver.Resolver):
             NoNameservers: all upstreams failed, and there was nothing to serve.
             LifetimeTimeout: the lifetime ended first.
             dns.resolver.NoMetaqueries: ANY, AXFR and the like.
+            TypeError: the name, type or class is none.
         """
         if not (refresh or search) and rdclass == _IN:
             table = self._hot.get(rdtype)
@@ -291,7 +292,10 @@ class Resolver(dns.asyncresolver.Resolver):
                 if isinstance(qname, str):
                     entry = table.get(qname) or table.get(qname.lower())
                 else:  # its own hash is a loop in Python
-                    entry = table.get(qname.labels)
+                    try:
+                        entry = table.get(qname.labels)
+                    except AttributeError:
+                        raise _no_name(qname) from None
                 if entry is not None and self._clock() < entry.refresh_at:
                     store = self._store
                     store.hits += 1
@@ -523,6 +527,8 @@ class Resolver(dns.asyncresolver.Resolver):
         """The wire names to try, and whether the caller wrote a relative one."""
         if isinstance(qname, str):
             qname = dns.name.from_text(qname, None)
+        elif not isinstance(qname, dns.name.Name):
+            raise _no_name(qname)
         names = self._get_qnames_to_try(qname, search)
         return [wire.name_to_wire(name) for name in names], not qname.is_absolute()
 
@@ -822,11 +828,18 @@ def _as_key(text: str) -> str:
 def _check_types(
     rdtype: dns.rdatatype.RdataType | str, rdclass: dns.rdataclass.RdataClass | str
 ) -> tuple[dns.rdatatype.RdataType, dns.rdataclass.RdataClass]:
+    for option, value in (("rdtype", rdtype), ("rdclass", rdclass)):
+        if not isinstance(value, str | int):
+            raise TypeError(f"{option}={value!r}: allowed are a str and an int")
     rdtype = dns.rdatatype.RdataType.make(rdtype)
     rdclass = dns.rdataclass.RdataClass.make(rdclass)
     if dns.rdatatype.is_metatype(rdtype) or dns.rdataclass.is_metaclass(rdclass):
         raise dns.resolver.NoMetaqueries
     return rdtype, rdclass
+
+
+def _no_name(qname: object) -> TypeError:
+    return TypeError(f"qname={qname!r}: allowed are a str and a dns.name.Name")
 
 
 def _stale_policy(stale: StalePolicy | bool) -> StalePolicy:

@@ -144,6 +144,34 @@ def test_bad_input_is_refused_before_any_packet(arguments, error):
     assert run(main) == 0
 
 
+@pytest.mark.parametrize("known", [False, True], ids=["a miss", "after a hit"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((None,), "qname=None: allowed are"),
+        ((b"www.example.com",), "qname=b'www.example.com': allowed are"),
+        ((5,), "qname=5: allowed are"),
+        ((WWW, None), "rdtype=None: allowed are"),
+        ((WWW, b"A"), "rdtype=b'A': allowed are"),
+        ((WWW, "A", None), "rdclass=None: allowed are"),
+    ],
+)
+def test_what_is_no_name_type_or_class_is_told(arguments, told, known):
+    async def main():
+        (a,) = upstreams(GOOD)
+        r = resolver(a)
+        for _ in range(3 if known else 0):
+            await r.resolve(WWW)
+        for search in (None, True):
+            with pytest.raises(TypeError, match=told):
+                await r.resolve(*arguments, search=search)
+        with pytest.raises(TypeError, match=told):
+            await r.survey(*arguments)
+        return a.count
+
+    assert run(main) == known
+
+
 @pytest.mark.parametrize("lifetime", [0, -1, "soon", True])
 def test_a_lifetime_that_is_none_is_refused(lifetime):
     async def main():
