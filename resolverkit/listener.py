@@ -168,7 +168,7 @@ class Watched(UnderWay):
             if listener is not None:
                 listener.called_off()
             return
-        error = future.exception()
+        error = error_of(future)
         if listener is None:
             return
         if error is None:
@@ -232,6 +232,16 @@ def _crashed(error: Exception) -> asyncio.Future[Reply]:
         raise error
 
     return asyncio.ensure_future(fail())
+
+
+def error_of(asked: asyncio.Future[Reply]) -> BaseException | None:
+    """Why there is no reply, once `asked` is done; None where there is one."""
+    error = asked.exception()
+    if error is None:
+        reply: object = asked.result()
+        if not isinstance(reply, Reply):  # a user's own class may give anything
+            return TypeError(f"query() gave {reply!r:.80}, which is no Reply")
+    return error
 
 
 def listen(

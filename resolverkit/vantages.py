@@ -17,7 +17,7 @@ from resolverkit import health
 from resolverkit.comparison import Verdict, compare
 from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
 from resolverkit.groups.group import Group
-from resolverkit.listener import start
+from resolverkit.listener import error_of, start
 from resolverkit.model import (
     Endpoint,
     Kind,
@@ -105,7 +105,7 @@ async def _ask(
 def _result(future: asyncio.Future[Reply]) -> _Result:
     if future.cancelled():
         return QueryTimeout("no reply within half of the lifetime")
-    error = future.exception()
+    error = error_of(future)
     if error is None:
         return future.result()
     if isinstance(error, UpstreamError):

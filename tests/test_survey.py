@@ -330,16 +330,22 @@ def test_a_users_own_upstream_may_be_an_async_def_and_at_fault():
         async def slow(question):
             await asyncio.sleep(60)
 
-        members = [Own("own", anonymous), Own("broken", broken), Own("slow", slow), a]
+        async def wrong(question):
+            return None
+
+        acts = {"own": anonymous, "broken": broken, "slow": slow, "wrong": wrong}
+        members = [*(Own(name, act) for name, act in acts.items()), a]
         async with resolver(*members) as r:
             taken = await r.survey(WWW)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return [(v.name, str(v.outcome), v.rcode, v.detail) for v in taken.vantages]
 
+    nothing = "TypeError: query() gave None, which is no Reply"
     assert run(main) == [
         ("own", "data", "NOERROR", ""),
         ("broken", "network error", None, "ValueError: oops"),
         ("slow", "timeout", None, "no reply within half of the lifetime"),
+        ("wrong", "network error", None, nothing),
         ("a", "data", "NOERROR", ""),
     ]
 

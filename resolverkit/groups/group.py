@@ -12,7 +12,7 @@ from resolverkit import health
 from resolverkit.deadlines import Deadlines
 from resolverkit.errors import ConfigurationError, ServerFailure
 from resolverkit.groups.racing import Child
-from resolverkit.listener import start
+from resolverkit.listener import error_of, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -206,7 +206,7 @@ class Group(ABC):
             self._probes.discard(probe)
             if probe.cancelled():
                 return
-            error = probe.exception()
+            error = error_of(probe)
             if error is None or isinstance(error, ServerFailure):
                 now = loop.time()
                 was_down = child.health.succeeded(now, now - started, sample=False)

@@ -15,7 +15,7 @@ from resolverkit.errors import (
     ServerFailure,
     UpstreamError,
 )
-from resolverkit.listener import Pending, asker, drop, listen, start
+from resolverkit.listener import Pending, asker, drop, error_of, listen, start
 from resolverkit.model import Attempt, Endpoint, Outcome, Reply
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Race(Pending):
         now = self.get_loop().time()
         if asked.cancelled():
             self._lose(child, started, now, NetworkError("cancelled from outside"))
-        elif (error := asked.exception()) is not None:
+        elif (error := error_of(asked)) is not None:
             self._lose(child, started, now, _as_upstream_error(error, child))
         else:
             self._judge(child, started, now, asked.result())

@@ -925,6 +925,29 @@ def test_a_foreign_exception_is_told_and_the_next_is_asked(error, becomes):
     assert type(alone) is (becomes or QueryTimeout)
 
 
+@pytest.mark.parametrize("gives", [None, b"\0\0\x81\x80"])
+@pytest.mark.parametrize(
+    "options", [{}, {"delay": 0}, {"delay": None}], ids=["hedge", "race", "failover"]
+)
+def test_what_is_no_reply_is_a_failure(gives, options, caplog):
+    async def wrong(_):
+        await asyncio.sleep(0.001)
+        return gives
+
+    async def main():
+        (good,) = upstreams(GOOD)
+        end, took = await put(Hedge([Foreign("mine", wrong), good], **options))
+        alone, _ = await put(Hedge([Foreign("mine", wrong)], **options))
+        return told(end), took < 20, str(alone), type(alone)
+
+    attempts, at_once, text, kind = run(main)
+    assert attempts == [("mine", "network error"), ("a", DATA)]
+    assert at_once
+    assert text == f"TypeError: query() gave {gives!r}, which is no Reply"
+    assert kind is NetworkError
+    assert "mine raised" in caplog.text
+
+
 def test_groups_nest():
     async def main():
         a, b, c = upstreams(servfail(), refused(), GOOD)
