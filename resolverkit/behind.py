@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -23,7 +24,7 @@ from resolverkit.errors import StoreError
 from resolverkit.record import Denied, Record, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from resolverkit.record import Change
     from resolverkit.upstream import Store
@@ -148,11 +149,17 @@ class Behind:
 
         Raises:
             TimeoutError: the budget is spent.
+            TypeError: of a user's own store, which gives something else.
         """
         with Budget(self.store.budget):
             if not self._open:
                 await self._ready()
-            return await self.store.fetch(keys)
+            found = await self.store.fetch(keys)
+        if not isinstance(found, Mapping) or not all(
+            isinstance(record, Record) for record in found.values()
+        ):
+            raise TypeError("fetch() gave no mapping of Records")
+        return found
 
     def _away(self, problem: str) -> None:
         self._note(unread=problem)

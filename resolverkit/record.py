@@ -8,6 +8,7 @@ network: `reply_of` scans the message again, `record_text` refuses what is no re
 from __future__ import annotations
 
 import functools
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from resolverkit import wire
@@ -112,9 +113,11 @@ def reply_of(record: Record) -> Reply:
 
     Raises:
         BadReply: it is not one, or not to this question, or no data.
-        ValueError: the key is none.
+        ValueError: the key or another field is none.
     """
     check_key(record.key)
+    if not _is_whole(record):
+        raise ValueError("a record with fields that are none")
     reply = wire.read_reply(wire.question_of(record.key), record.wire)
     if reply.kind is not Kind.DATA:
         raise ValueError(f"a record of {reply.kind.name}, not of data")
@@ -127,6 +130,25 @@ def reply_of(record: Record) -> Reply:
             endpoint, 0.0, said.elapsed, Outcome.DATA, reply.rcode, reply.ede
         )
     return reply
+
+
+def _is_whole(record: Record) -> bool:
+    """Whether all fields but the key are what they may be, as of a user's own store."""
+    _, data, ttl, age, denied, said, _ = record
+    return (
+        isinstance(data, bytes)
+        and isinstance(ttl, int)
+        and _is_age(age)
+        and (denied is None or _is_age(denied))
+        and isinstance(said, Said)
+        and all(isinstance(text, str) for text in said[:4])
+        and isinstance(said.port, int)
+        and _is_age(said.elapsed)
+    )
+
+
+def _is_age(seconds: object) -> bool:
+    return isinstance(seconds, int | float) and 0 <= seconds < inf  # nan is not
 
 
 @functools.lru_cache(maxsize=64)

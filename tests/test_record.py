@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import dns.message
 import dns.rrset
@@ -128,6 +129,29 @@ def test_a_record_is_fresh_for_no_longer_than_its_message_says():
 )
 def test_a_record_that_is_no_answer_to_its_key_is_refused(changes):
     with pytest.raises((BadReply, ValueError)):
+        reply_of(record(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"wire": None},
+        {"wire": bytearray(wire())},
+        {"ttl": "60"},
+        {"ttl": None},
+        {"age": -1.0},
+        {"age": math.nan},
+        {"age": math.inf},
+        {"age": None},
+        {"denied": -1.0},
+        {"denied": "long ago"},
+        {"said": None},
+        {"said": Said(upstream=5)},
+        {"said": Said("udp://192.0.2.53", elapsed=math.nan)},
+    ],
+)
+def test_a_record_with_fields_of_other_kinds_is_refused(changes):
+    with pytest.raises(ValueError, match="fields that are none"):
         reply_of(record(**changes))
 
 
