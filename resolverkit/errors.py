@@ -105,8 +105,8 @@ class _WithPath:
     path: AnswerPath
 
     def __init__(self, path: AnswerPath, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
         self.path = path
+        super().__init__(**kwargs)  # which makes the text
 
 
 class NXDOMAIN(_WithPath, dns.resolver.NXDOMAIN):
@@ -123,6 +123,12 @@ class YXDOMAIN(_WithPath, dns.resolver.YXDOMAIN):
 
 class NoNameservers(_WithPath, dns.resolver.NoNameservers):
     """Every upstream failed; `path` lists what each of them did."""
+
+    def _fmt_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        text: dict[str, Any] = super()._fmt_kwargs(**kwargs)  # type: ignore[no-untyped-call]
+        if not kwargs["errors"]:  # nobody was asked: dnspython would say nothing
+            text["errors"] = self.path.detail
+        return text
 
 
 class LifetimeTimeout(_WithPath, dns.resolver.LifetimeTimeout):

@@ -264,6 +264,22 @@ def test_yxdomain():
     assert told(got.path) == [("a", "name too long")]
 
 
+def test_no_nameservers_says_why_where_nobody_was_asked():
+    async def main():
+        none = resolver()
+        alone = (await call(none)).result
+        r = resolver(*upstreams(silent()))
+        closed = asyncio.ensure_future(call(r))
+        await asyncio.sleep(0)
+        await r.aclose()
+        return alone, (await closed).result
+
+    alone, closed = run(main)
+    asked = f"All nameservers failed to answer the query {WWW}. IN A: "
+    assert str(alone) == f"{asked}no upstream is configured"
+    assert str(closed) == f"{asked}the resolver was closed"
+
+
 def test_no_nameservers_lists_every_server():
     async def main():
         return await call(resolver(*upstreams(servfail(), silent(), rcode(5))))
