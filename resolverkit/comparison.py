@@ -237,14 +237,16 @@ def _data(question: Question, reply: Reply) -> set[bytes]:
     message = reply.message or dns.message.from_wire(reply.wire)
     assert isinstance(message, dns.message.QueryMessage)
     rdatas = message.resolve_chaining().answer or ()
-    return {_lasting(question.rdtype, rdata) for rdata in rdatas}
+    return {_lasting(question, rdata) for rdata in rdatas}
 
 
-def _lasting(rdtype: int, rdata: Any) -> bytes:
+def _lasting(question: Question, rdata: Any) -> bytes:
     """What of a record does not change from one hour to the next."""
+    rdtype = question.rdtype
     if rdtype == _SOA:
         return bytes(rdata.to_digestable()[:-_SOA_TIMES])
-    if rdtype in {_SVCB, _HTTPS}:  # keys for ECH are replaced all the time
+    if rdtype in {_SVCB, _HTTPS} and question.rdclass == _IN:  # in others just octets
+        # Keys for ECH are replaced all the time.
         return bytes(rdata.priority.to_bytes(2, "big") + rdata.target.to_digestable())
     return bytes(rdata.to_digestable())
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import dns.message
+import dns.rdata
+import dns.rrset
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +115,23 @@ def test_agreement_of_other_types(rdtype, a, b, agreed):
     replies = [reply(data(*values), asked) for values in (a, b)]
     assert agree(asked, *replies) is agreed
     assert agree(asked, *reversed(replies)) is agreed
+
+
+@pytest.mark.parametrize("rdtype", [64, 65])
+def test_of_another_class_records_are_octets(rdtype):
+    asked = question(rdtype=rdtype, rdclass=3)
+
+    def says(octets):
+        query = dns.message.make_query("www.example.com", rdtype, 3, id=0)
+        message = dns.message.make_response(query)
+        rdata = dns.rdata.GenericRdata(3, rdtype, octets)
+        owner = query.question[0].name
+        message.answer.append(dns.rrset.from_rdata(owner, 60, rdata))
+        return read_reply(asked, message.to_wire())
+
+    one, other = says(b"\0\1\0"), says(b"\0\2\0")
+    assert agree(asked, one, says(b"\0\1\0"))
+    assert not agree(asked, one, other)
 
 
 # --- many -----------------------------------------------------------------------------
