@@ -321,6 +321,7 @@ class Cache(Memory):
             behind is not None
             and look
             and question.cacheable
+            and self.max_bytes  # else nothing is kept, here or there
             and behind.may_have(question.key)
         ):
             flight.looking = True

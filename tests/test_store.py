@@ -600,6 +600,23 @@ def test_what_memory_is_too_small_for_is_stored():
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("how", ["cache_size=0", "cache=None"])
+def test_while_caching_is_off_the_store_is_neither_read_nor_written(how):
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        store.fetched.clear()
+        (b,) = upstreams([NEW, servfail()])
+        r = resolver(b, store=store, **({"cache_size": 0} if "0" in how else {}))
+        if "None" in how:
+            r.cache = None
+        got = [await call(r), await call(r)]
+        await r.aclose()
+        return [each.what for each in got], store.fetched, store.written
+
+    assert run(main) == (["192.0.2.2", "NoNameservers"], [], [1])
+
+
 @pytest.mark.parametrize(
     "blocked",
     [nxdomain(soa=False, ra=False), nxdomain(soa=False, ede=15)],
