@@ -138,11 +138,25 @@ class Behind:
         self, wanted: Mapping[bytes, list[Found]], records: Mapping[bytes, Record]
     ) -> None:
         for key, calls in wanted.items():
-            record = records.get(key)
+            record = self._as_changed(key, records.get(key))
             self.found += record is not None
             self.missed += record is None
             for call in calls:
                 call(record)
+
+    def _as_changed(self, key: bytes, record: Record | None) -> Record | None:
+        """What the store will have once it has taken in what waits."""
+        what = self._changes.get(key, self._batch.get(key))
+        if record is None or what is None:
+            return record
+        now = self._clock()
+        if isinstance(what, Entry):
+            waiting = record_of(what, now)
+            return waiting if waiting.age < record.age else record
+        since = max(0.0, now - what)
+        if record.denied is None and since < record.age:
+            return record._replace(denied=since)
+        return record
 
     async def _fetch(self, keys: Sequence[bytes]) -> Mapping[bytes, Record]:
         """What is read within the budget.

@@ -64,10 +64,14 @@ class FakeStore:
                 if change.key in self.kept:
                     record, learnt, denied = self.kept[change.key]
                     since = now - change.age if denied is None else denied
-                    self.kept[change.key] = record, learnt, since
+                    if learnt <= since:
+                        self.kept[change.key] = record, learnt, since
                 continue
             since = None if change.denied is None else now - change.denied
-            self.kept[change.key] = change, now - change.age, since
+            _, *dates = self.kept.get(change.key, (None, None, None))
+            date = now - change.age
+            if not any(other is not None and date < other <= now for other in dates):
+                self.kept[change.key] = change, date, since
 
     async def records(self):
         await self._work()

@@ -336,6 +336,27 @@ def test_what_memory_has_evicted_is_marked_by_the_time_it_is_written(after):
     assert run(main) == pytest.approx(6 - after, abs=0.2)
 
 
+def test_what_waits_to_be_written_is_found():
+    async def main():
+        store, found = FakeStore(), []
+        tier = bound(store)
+        tier.learnt(entry())
+        await asyncio.sleep(10)
+        store.write_problem = "full"
+        tier.learnt(entry())
+        tier.look_up(question().key, found.append)
+        await asyncio.sleep(5)
+        tier.look_up(question().key, found.append)
+        await asyncio.sleep(1)
+        store.kept[question().key] = found[0], store.now(), None  # by another process
+        tier.look_up(question().key, found.append)
+        await asyncio.sleep(1)
+        await tier.aclose()
+        return [record.age for record in found]
+
+    assert run(main) == pytest.approx([0, 5, 0], abs=0.1)
+
+
 def test_what_is_forgotten_while_a_write_fails_is_not_written_again():
     async def main():
         store = Noted()

@@ -661,6 +661,24 @@ def test_after_a_denial_the_store_has_nothing_to_serve():
     assert denied is not None
 
 
+def test_a_store_that_takes_no_writes_has_nothing_to_serve_after_a_denial():
+    async def main():
+        store = FakeStore()
+        await learnt(store)
+        store.write_problem = "read-only"
+        store.after = 0.03  # so that memory hears of the denial alone
+        (b,) = upstreams([nxdomain(), servfail()])
+        r = resolver(b, store=store, cache_size=2000)  # which keeps no denials
+        await at(100)
+        denied = await call(r)
+        await at(200)
+        later = await call(r)
+        await r.aclose()
+        return denied.what, later.what, len(store.fetched)
+
+    assert run(main) == ("NXDOMAIN", "NoNameservers", 3)
+
+
 def test_a_name_that_is_denied_is_denied_for_each_type_in_the_store():
     async def main():
         store = FakeStore()
