@@ -292,12 +292,18 @@ class Behind:
 
     def _as_changes(self, batch: Mapping[bytes, Entry | float]) -> Sequence[Change]:
         now = self._clock()
-        return [
-            Denied(key, max(0.0, now - what))
-            if isinstance(what, float)
-            else record_of(what, now)
-            for key, what in batch.items()
-        ]
+        changes: list[Change] = []
+        for key, what in batch.items():
+            denied_at: float | None
+            if isinstance(what, Entry):
+                changes.append(record_of(what, now))
+                denied_at = what.denied_at
+            else:
+                denied_at = what
+            # Of an entry, too: the store may have a later one, of another process.
+            if denied_at is not None:
+                changes.append(Denied(key, max(0.0, now - denied_at)))
+        return changes
 
     # --- lifetime --------------------------------------------------------------------
 

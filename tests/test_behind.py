@@ -10,6 +10,7 @@ from virtual import WWW, at, call, ms, question, resolver, upstreams
 from resolverkit import StalePolicy, behind
 from resolverkit.behind import Behind
 from resolverkit.memory import Entry
+from resolverkit.record import record_of
 from resolverkit.testing import VirtualLoop, answer, nxdomain, run
 from resolverkit.wire import read_reply
 
@@ -355,6 +356,30 @@ def test_what_waits_to_be_written_is_found():
         return [record.age for record in found]
 
     assert run(main) == pytest.approx([0, 5, 0], abs=0.1)
+
+
+def test_a_denial_counts_for_what_another_process_learnt_in_between():
+    """The record that waits is older than what is stored, and its mark is not."""
+
+    async def main():
+        store = FakeStore()
+        tier = bound(store)
+        mine = entry()
+        tier.learnt(mine)
+        store.write_problem = "full"
+        await asyncio.sleep(1)
+        now = VirtualLoop.running().clock()
+        store.kept[mine.key] = record_of(entry(), now), store.now(), None
+        await asyncio.sleep(1)
+        mine.deny(VirtualLoop.running().clock())
+        tier.denied(mine.key)
+        store.write_problem = ""
+        await asyncio.sleep(2)
+        await tier.aclose()
+        record = store.record(mine.key)
+        return record.age, record.denied
+
+    assert run(main) == pytest.approx((3, 2), abs=0.1)
 
 
 def test_what_is_forgotten_while_a_write_fails_is_not_written_again():
