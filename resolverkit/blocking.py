@@ -286,12 +286,14 @@ class Resolver(dns.resolver.Resolver):
         port: bytes | str | int | None,
         *rest: int,
         refresh: bool = False,
+        timeout: float | None = None,
     ) -> addrinfo.Result:
+        """The same, with the paths; TimeoutError if it takes longer than `timeout`."""
         known = addrinfo.numeric(host, port, *rest)
         if known is not None:
             return addrinfo.Result(known)
         work = addrinfo.find_by_name(self._inner, host, port, *rest, refresh=refresh)
-        return self._run(work)
+        return self._run(work if timeout is None else asyncio.wait_for(work, timeout))
 
     async def _getaddrinfo(
         self, host: bytes | str | None, port: bytes | str | int | None, *rest: int

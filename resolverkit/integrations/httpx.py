@@ -181,6 +181,10 @@ class Backend(httpcore.NetworkBackend):
         """
         until = None if timeout is None else time.monotonic() + timeout
 
+        def find(*, refresh: bool = False) -> addrinfo.Result:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            return resolver._find(host, port, 0, _STREAM, refresh=refresh, timeout=left)
+
         def connect(found: addrinfo.Result) -> httpcore.NetworkStream:
             error: Exception | None = None
             for place, address in enumerate(found.addresses):
@@ -200,7 +204,9 @@ class Backend(httpcore.NetworkBackend):
 
         resolver = self._resolver or blocking.get_default_resolver()
         try:
-            found = resolver._find(host, port, 0, _STREAM)
+            found = find()
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"{host}: no connection") from error
         except OSError as error:
             raise httpcore.ConnectError(str(error)) from error
         try:
@@ -209,7 +215,7 @@ class Backend(httpcore.NetworkBackend):
             again = found
             if found.expired:
                 with suppress(OSError):
-                    again = resolver._find(host, port, 0, _STREAM, refresh=True)
+                    again = find(refresh=True)
             if not again.adds_to(found):
                 raise
         return connect(again)

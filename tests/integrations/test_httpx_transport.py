@@ -11,7 +11,7 @@ from web import HERE, NOBODY, Names, lookups, run, web_server
 
 import resolverkit
 from resolverkit import blocking
-from resolverkit.testing import ScriptedUpstream, answer, nodata
+from resolverkit.testing import ScriptedUpstream, answer, nodata, silent
 
 httpx = pytest.importorskip("httpx", reason="extra `httpx`")
 
@@ -172,6 +172,40 @@ def test_the_backends_serve_httpcore_too(names, port):
 
     names.upstream = Names().upstream
     assert run(main) == 200
+
+
+def test_the_timeout_holds_for_looking_up_the_name(names):
+    import httpcore
+
+    names.upstream.play(silent())
+
+    async def main():
+        async with resolverkit.Resolver(names.upstream, **names.options) as inner:
+            with pytest.raises(httpcore.ConnectTimeout, match=r"web\.test"):
+                await AsyncBackend(inner).connect_tcp("web.test", 1, timeout=0.1)
+
+    run(main)
+    names.upstream = ScriptedUpstream("a", silent())
+    with (
+        blocking.Resolver(names.upstream, **names.options) as resolver,
+        pytest.raises(httpcore.ConnectTimeout, match=r"web\.test"),
+    ):
+        Backend(resolver).connect_tcp("web.test", 1, timeout=0.1)
+
+
+def test_the_timeout_holds_for_looking_up_the_name_once_more(names):
+    import httpcore
+
+    names.address = NOBODY
+    with blocking.Resolver(names.upstream, **names.options) as resolver:
+        resolver.lifetime = 60
+        resolver.getaddrinfo("web.test", 1)
+        names.expire()
+        names.upstream.play(answer(NOBODY, after=60))
+        with pytest.raises(httpcore.ConnectError, match="refused"):
+            Backend(resolver).connect_tcp("web.test", 1, timeout=0.5)
+        # The questions still wait for a reply, which they do for 10 s.
+        assert names.upstream.cancelled == 0
 
 
 def test_the_timeout_holds_for_all_addresses(names):
