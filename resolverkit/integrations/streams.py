@@ -41,6 +41,8 @@ async def open_connection(
     ssl: ssl_module.SSLContext | bool | None = None,
     service: str | None = None,
     resolver: Resolver | None = None,
+    family: int = 0,
+    local_addr: tuple[str, int] | None = None,
     **options: Any,
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to a host by name, as `asyncio.open_connection`.
@@ -52,7 +54,9 @@ async def open_connection(
         service: the scheme whose SVCB records are asked for; ``""`` for none. By
             default ``"https"`` where the port is 443 and `ssl` is given.
         resolver: who is asked; None for the one behind `resolverkit.resolve`.
-        **options: those of `asyncio.open_connection`.
+        family: AF_INET or AF_INET6 for addresses of that one; 0 for both.
+        local_addr: address and port to connect from.
+        **options: others of `asyncio.open_connection`.
 
     Raises:
         OSError: no address connects; a `socket.gaierror` where there is none.
@@ -60,7 +64,12 @@ async def open_connection(
     resolver = resolver or get_default_resolver()
     if service is None:
         service = "https" if ssl and port in {_HTTPS, str(_HTTPS), "https"} else ""
-    sock = await _connect(resolver, host, port, service)
+    local = None
+    if local_addr is not None:
+        stream = socket.SOCK_STREAM
+        local = (await addrinfo.find(resolver, *local_addr, family, stream)).entries
+    async with aclosing(_rounds(resolver, host, port, service, family)) as rounds:
+        sock = await _connect(rounds, local)
     if ssl:
         options.setdefault("server_hostname", host.rstrip("."))
     try:
@@ -71,15 +80,14 @@ async def open_connection(
 
 
 async def _connect(
-    resolver: Resolver, host: str, port: int | str, service: str
+    rounds: AsyncGenerator[list[Found], None], local: list[Found] | None
 ) -> socket.socket:
     error: OSError | None = None
-    async with aclosing(_rounds(resolver, host, port, service)) as rounds:
-        async for found in rounds:
-            try:
-                return await _start(found)
-            except OSError as failed:
-                error = failed
+    async for found in rounds:
+        try:
+            return await _start(found, local)
+        except OSError as failed:
+            error = failed
     assert error is not None  # there is a round for the host itself
     try:
         raise error
@@ -87,23 +95,25 @@ async def _connect(
         error = None  # its traceback holds this frame
 
 
-async def _start(entries: list[Found]) -> socket.socket:
+async def _start(entries: list[Found], local: list[Found] | None) -> socket.socket:
     from aiohappyeyeballs import start_connection
 
-    return await start_connection(entries, happy_eyeballs_delay=ATTEMPT_DELAY)
+    return await start_connection(
+        entries, local_addr_infos=local, happy_eyeballs_delay=ATTEMPT_DELAY
+    )
 
 
 async def _rounds(
-    resolver: Resolver, host: str, port: int | str, service: str
+    resolver: Resolver, host: str, port: int | str, service: str, family: int
 ) -> AsyncGenerator[list[Found], None]:
     """The addresses to try, one set after the other."""
-    asking = None
-    if service and addrinfo.numeric(host, port, 0, socket.SOCK_STREAM) is None:
+    asking, stream = None, socket.SOCK_STREAM
+    if service and addrinfo.numeric(host, port, family, stream) is None:
         asking = asyncio.ensure_future(_alternatives(resolver, host, port, service))
     try:
         found: addrinfo.Result | OSError
         try:
-            found = await addrinfo.find(resolver, host, port, 0, socket.SOCK_STREAM)
+            found = await addrinfo.find(resolver, host, port, family, stream)
         except OSError as failed:
             found = failed
         if asking is not None:
@@ -111,7 +121,7 @@ async def _rounds(
             await asyncio.wait([asking], timeout=late)
             if asking.done():
                 for alternative in asking.result():
-                    entries = await _at(resolver, alternative, port)
+                    entries = await _at(resolver, alternative, port, family)
                     if entries:
                         yield entries
     finally:
@@ -123,7 +133,7 @@ async def _rounds(
     if found.expired:
         with suppress(OSError):
             again = await addrinfo.find(
-                resolver, host, port, 0, socket.SOCK_STREAM, refresh=True
+                resolver, host, port, family, stream, refresh=True
             )
             if again.adds_to(found):
                 yield again.entries
@@ -161,16 +171,16 @@ def _number(port: str) -> int:
 
 
 async def _at(
-    resolver: Resolver, alternative: svcb.Alternative, port: int | str
+    resolver: Resolver, alternative: svcb.Alternative, port: int | str, family: int
 ) -> list[Found]:
     """The addresses of an alternative: its own, or those of its hints."""
     target = alternative.target.to_text()
     where = port if alternative.port is None else alternative.port
     stream = socket.SOCK_STREAM
     try:
-        return (await addrinfo.find(resolver, target, where, 0, stream)).entries
+        return (await addrinfo.find(resolver, target, where, family, stream)).entries
     except OSError:
         found: list[Found] = []
         for hint in alternative.hints:
             found += addrinfo.numeric(str(hint), where, 0, stream) or []
-        return found
+        return [entry for entry in found if not family or entry[0] == family]

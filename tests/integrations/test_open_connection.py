@@ -43,19 +43,18 @@ def script(**names):
 def connect(upstream, host="web.test", times=1, after=lambda: None, **options):
     """What the server said, or the error; and how often somebody was asked."""
     make = options.pop("make", {"configure": False})
-    tls = options.pop("tls", None)
+    tls, serve = options.pop("tls", None), options.pop("serve", hello)
 
     async def main():
-        server = await asyncio.start_server(hello, HERE, 0, ssl=tls)
+        server = await asyncio.start_server(serve, HERE, 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
         results = []
         async with server, resolverkit.Resolver(upstream, **make) as resolver:
             for _ in range(times):
                 try:
                     reader, writer = await resolverkit.open_connection(
-                        host, options.get("port", port), resolver=resolver,
-                        service=options.get("service"), ssl=options.get("ssl"),
-                    )  # fmt: skip
+                        host, **{"port": port, "resolver": resolver, **options}
+                    )
                     results.append((await reader.read()).decode())
                     writer.close()
                     await writer.wait_closed()
@@ -81,6 +80,40 @@ def test_by_address_nobody_is_asked():
 def test_the_next_address_is_tried():
     upstream = script(web_test=answer(NOBODY, HERE, after=0.001))
     assert connect(upstream) == ["hello"]
+
+
+@pytest.mark.parametrize("service", ["", "test"], ids=["plain", "service"])
+def test_one_family_alone_may_be_wanted(service):
+    def play(asked, _):
+        name, rdtype = str(asked).split()
+        if name.endswith("._test.web.test."):
+            return answer(f"1 nosuch.test. ipv4hint={HERE}", after=0.001)
+        if name == "web.test." and rdtype in {"A", "AAAA"}:
+            return answer(HERE, "::1", after=0.001)
+        return nxdomain(after=0.001)
+
+    def get(host, family):
+        upstream = ScriptedUpstream("a", play)
+        return connect(upstream, host, family=family, service=service)
+
+    for host in ("web.test", HERE):
+        (error,) = get(host, socket.AF_INET6)
+        assert isinstance(error, OSError)
+        assert get(host, socket.AF_INET) == ["hello"]
+
+
+def test_the_local_address_may_be_said():
+    async def tell(_, writer):
+        writer.write(writer.get_extra_info("peername")[0].encode())
+        writer.close()
+
+    def get(at):
+        upstream = script(web_test=answer(HERE, after=0.001))
+        return connect(upstream, serve=tell, local_addr=at)
+
+    assert get(("127.0.0.5", 0)) == ["127.0.0.5"]
+    (error,) = get(("::1", 0))  # of a family that the host has not
+    assert isinstance(error, OSError)
 
 
 def test_errors_are_sockets():
