@@ -268,11 +268,11 @@ class Behind:
         await self._ready()
         while self._changes:
             keys = list(self._changes)[:BATCH]
-            self._batch = {key: self._changes.pop(key) for key in keys}
+            self._batch = batch = {key: self._changes.pop(key) for key in keys}
             try:
-                await self.store.write(self._as_changes(self._batch))
+                await self.store.write(self._as_changes(batch))
             except BaseException:
-                self._try_again(self._batch)
+                self._try_again(batch)
                 raise
             finally:
                 self._batch = {}
@@ -337,6 +337,8 @@ class Behind:
         self._timer = self._reader = self._writer = self._opener = None
         self._opening = asyncio.Lock()
         self._wanted = {}
+        self._try_again(self._batch)  # nobody may go on with it there
+        self._batch = {}
         if self._changes:
             self._write_soon(WRITE_DELAY)
 

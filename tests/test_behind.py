@@ -446,6 +446,25 @@ def test_what_is_left_after_a_loop_is_written_on_the_next():
     assert run(main) == 1
 
 
+def test_what_was_being_written_on_a_loop_that_stands_still_is_written_on_the_next():
+    """As a child's after a fork: its parent's loop goes on elsewhere."""
+
+    async def main():
+        tier = bound(Noted())
+        tier.learnt(entry())
+        await asyncio.sleep(0.65)  # it is under way
+        other = VirtualLoop()
+        tier.bind(other)
+        other.close()
+        waiting = tier.waiting
+        (writer,) = asyncio.all_tasks() - {asyncio.current_task()}
+        writer.cancel()  # this loop goes on, after all
+        await asyncio.wait([writer])
+        return waiting
+
+    assert run(main) == 1
+
+
 def test_to_bind_it_again_changes_nothing():
     async def main():
         store = FakeStore()
