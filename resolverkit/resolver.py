@@ -31,7 +31,7 @@ from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
-from resolverkit.system import System
+from resolverkit.system import Options, System
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Call(Call):
     way: Way
 
 
-class Resolver(dns.asyncresolver.Resolver):
+class Resolver(Options, dns.asyncresolver.Resolver):
     """An asyncio resolver over several upstreams that serves stale and reports paths.
 
     Takes the place of `dns.asyncresolver.Resolver`. It belongs to the loop that it is

@@ -8,6 +8,7 @@ it again, and what to take over: nothing that a user has set since.
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ import dns.exception
 import dns.name
 import dns.resolver
 
+from resolverkit import config
 from resolverkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -41,7 +43,39 @@ _OPTIONS = (
     "ednsflags", "payload",
 )  # fmt: skip
 
+_MAX_TIMEOUT, _MAX_NDOTS = 30, 15
+"""What higher values in a resolv.conf count as: resolv.conf(5)."""
+
 _log = logging.getLogger("resolverkit.resolver")
+
+
+class Options(dns.resolver.BaseResolver):
+    """dnspython's options, without what cannot be used of a resolv.conf.
+
+    Others write that file, and the C library reads past what it cannot use: a program
+    with upstreams of its own, or with one good server there, starts nonetheless.
+    """
+
+    def read_resolv_conf(self, f: str | os.PathLike[str] | TextIO) -> None:
+        """Take over what a resolv.conf says.
+
+        Raises:
+            dns.resolver.NoResolverConfiguration: there is no such file, or it names no
+                server that can be asked.
+        """
+        timeout, unusable = self.timeout, list[str]()
+        try:
+            super().read_resolv_conf(_usable(f, unusable))
+        except dns.resolver.NoResolverConfiguration as error:
+            told = "; ".join([str(error), *unusable[:1]])
+            raise _no_servers(told) from None
+        if self.timeout != timeout:
+            self.timeout = min(max(self.timeout, 1), _MAX_TIMEOUT)
+        if self.ndots is not None:
+            self.ndots = min(self.ndots, _MAX_NDOTS)
+        if unusable:
+            more = f", and {len(unusable) - 1} more" if unusable[1:] else ""
+            _log.warning("%s: %s%s", f, unusable[0], more)
 
 
 class System:
@@ -176,6 +210,50 @@ class System:
             _log.warning("%s: %s; the servers before stay", where, error)
 
 
+def _usable(file: str | os.PathLike[str] | TextIO, unusable: list[str]) -> TextIO:
+    """A resolv.conf without the servers and suffixes that are none, which are told."""
+    if isinstance(file, (str, os.PathLike)):
+        try:
+            text = Path(file).read_text("utf-8", errors="replace")
+        except OSError as error:
+            raise _no_servers(f"cannot open {file}: {error.strerror}") from None
+    else:
+        text = file.read()
+    kept = io.StringIO()
+    for line in io.StringIO(text):
+        key, *values = line.split() or [""]
+        if key == "nameserver":
+            values, check, what = values[:1], _check_server, "server's address"
+        elif key in {"domain", "search"}:
+            check, what = _check_suffix, "domain name"
+        else:
+            kept.write(line)
+            continue
+        kept.write(key)
+        for value in values:
+            try:
+                check(value)
+            except (dns.exception.DNSException, ValueError):
+                unusable.append(f"{key} {value[:80]!r}: that is no {what}")
+            else:
+                kept.write(f" {value}")
+        kept.write("\n")
+    kept.seek(0)
+    return kept
+
+
+def _check_server(text: str) -> None:
+    config.members([text], system=())
+
+
+def _check_suffix(text: str) -> None:
+    dns.name.from_text(text)
+
+
+def _no_servers(why: str) -> dns.resolver.NoResolverConfiguration:
+    return dns.resolver.NoResolverConfiguration(why)  # type: ignore[no-untyped-call]
+
+
 def _stamp(path: str | os.PathLike[str] | TextIO) -> object:
     """What differs when a file does; None for one that is not there."""
     try:
@@ -191,7 +269,7 @@ def _read(filename: str | os.PathLike[str] | TextIO) -> dns.resolver.BaseResolve
     Raises:
         DNSException, OSError, ValueError: it cannot be read, or names no server.
     """
-    told = dns.resolver.BaseResolver(filename)
+    told = Options(filename)
     if not told.nameservers:  # as in the registry of a machine without a network
         raise ValueError("no nameservers")
     return told

@@ -188,7 +188,7 @@ def test_who_is_told(conf, network, caplog):
         ("", "no nameservers"),
         ("# NetworkManager is about to write this\n", "no nameservers"),
         ("nameserver nonsense\n", "nonsense"),
-        ("nameserver \udcff\udcfe\n", "decode"),
+        ("nameserver \udcff\udcfe\n", "no server's address"),
     ],
     ids=["vanished", "empty", "comment", "no address", "no text"],
 )
@@ -324,6 +324,70 @@ def test_an_open_file_is_read_once(network):
             return (await call(r, "other.example.com")).what
 
     assert run(main) == "192.0.2.1"
+
+
+# --- what cannot be used -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nameserver nonsense\n", "nameserver 'nonsense': that is no server's address"),
+        ("nameserver 300.1.1.1\nnameserver ::x\n", "'300.1.1.1': that is no"),
+        ("nameserver system\n", "'system': that is no server's address"),
+        (
+            "search a..b " + "x" * 64 + "\n",
+            "'a..b': that is no domain name, and 1 more",
+        ),
+        ("domain .x\n", "domain '.x': that is no domain name"),
+        ("# caf\udce9\n\x00\x01 \udcff\n", None),
+        ("nameserver\nsearch\noptions\noptions timeout: ndots:x\n\r\n", None),
+    ],
+)
+def test_lines_that_say_nothing_usable_are_read_past(conf, caplog, text, says):
+    conf.write_text(
+        f"{text}nameserver {HOME}\n", encoding="utf-8", errors="surrogateescape"
+    )
+    r = Resolver(filename=conf)
+    assert (r.nameservers, r.search, r.timeout) == ([HOME], [], 2)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (says is not None)
+    assert all(text.startswith(str(conf)) and says in text for text in told)
+
+
+def test_good_suffixes_beside_bad_ones_are_kept(conf):
+    conf.write_text(f"search a..b good.example\r\nnameserver {HOME}\r\n")
+    assert Resolver(filename=conf).search == [dns.name.from_text("good.example")]
+
+
+@pytest.mark.parametrize(
+    ("text", "timeout", "ndots"),
+    [
+        ("timeout:0 ndots:99", 1, 15),
+        ("timeout:-1 attempts:0", 1, None),
+        ("timeout:99 attempts:-5", 30, None),
+        ("timeout:" + "9" * 400, 30, None),
+        ("timeout:3 ndots:0", 3, 0),
+    ],
+)
+def test_times_are_those_that_the_c_library_allows(conf, text, timeout, ndots):
+    conf.write_text(f"nameserver {HOME}\noptions {text}\n")
+    r = Resolver(filename=conf)
+    assert (r.timeout, r.ndots) == (timeout, ndots)
+
+
+def test_a_timeout_of_ones_own_stays_where_a_file_says_nothing_of_it(conf):
+    r = Resolver([HOME], configure=False)
+    r.timeout = 0.5
+    r.read_resolv_conf(conf)
+    assert r.timeout == 0.5
+
+
+def test_where_no_server_is_usable_the_error_says_why(conf):
+    conf.write_text("nameserver nonsense\n")
+    with pytest.raises(dns.resolver.NoResolverConfiguration, match="'nonsense': that"):
+        Resolver(filename=conf)
+    assert Resolver([VPN], filename=conf).nameservers == [VPN]
 
 
 # --- what was learnt elsewhere -------------------------------------------------------
