@@ -3,7 +3,7 @@
 - Who opens or sets aside holds a lock on the directory meanwhile: else one process
   could open a new file while another still moves the old one's WAL.
 - Only SQLite opens the file: closing any other descriptor of it would drop the locks of
-  all connections that this process has to it (POSIX).
+  all connections that this process has to it (POSIX). Where it refuses, there are none.
 - What is not ours is left alone. What is ours and damaged gets another name, and is
   deleted by nobody.
 """
@@ -47,6 +47,8 @@ CACHE = 2048
 what is asked for often is in memory already."""
 WAL_LIMIT = 4 * 2**20
 """Bytes that the WAL may keep on disk once its content is in the file."""
+MAGIC = b"SQLite format 3\0"
+"""What a database begins with: SQLite's file format, section 1.3."""
 MIN_ROW = 40
 """Bytes that no row is shorter than."""
 
@@ -111,9 +113,18 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     """Open the file at `path`; an empty one becomes ours unless it is `read_only`.
 
     Raises:
-        StoreError: it is another program's, or a newer version's.
+        StoreError: it is another program's, a newer version's, or no database.
         sqlite3.Error: SQLite cannot open it.
     """
+    try:
+        return _connected(path, read_only=read_only)
+    except sqlite3.DatabaseError as error:
+        if code(error) == sqlite3.SQLITE_NOTADB and not _may_be_ours(path):
+            raise StoreError(f"{path} is no database, and is left alone") from None
+        raise
+
+
+def _connected(path: Path, *, read_only: bool) -> sqlite3.Connection:
     if not read_only:
         return _checked(path, "mode=rw")
     try:
@@ -123,6 +134,18 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
             raise
         # It wants to make a WAL. As there is none, the file is whole as it stands.
         return _checked(path, "mode=ro&immutable=1")
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether what SQLite takes for no database is ours and damaged, by its header."""
+    with path.open("rb") as file:
+        header = file.read(100)
+    identity = header[68:72]  # the application id: section 1.3.17
+    return (
+        header.startswith(MAGIC)
+        or identity == APPLICATION.to_bytes(4)
+        or not header.strip(b"\0")  # as a page that was never written
+    )
 
 
 def look_at(path: Path) -> None:

@@ -205,14 +205,27 @@ def test_load_makes_a_file_but_no_directory(file, tmp_path):
     assert f"{missing} is no directory" in errors
 
 
+def test_a_file_that_is_no_store_is_left_alone(tmp_path):
+    path = tmp_path / "hosts"
+    path.write_bytes(b"127.0.0.1 localhost\n")
+    for command in ("show", "flush", "export"):
+        status, lines, errors = run("store", command, f"sqlite://{path}")
+        assert (status, lines) == (UNREACHABLE, [])
+        assert (
+            errors == f"resolverkit store: {path} is no database, and is left alone\n"
+        )
+    assert [p.name for p in tmp_path.iterdir()] == ["hosts"]
+
+
 def test_a_corrupt_file_is_told_and_set_aside(tmp_path):
     path = tmp_path / "dns.db"
-    path.write_bytes(b"no database" * 500)
+    content = b"SQLite format 3\0" + b"\xff" * 4000
+    path.write_bytes(content)
     status, lines, errors = run("store", "show", f"sqlite://{path}")
     assert (status, lines) == (DONE, [])
     assert f"{path} is damaged" in errors
     assert f"{path}.corrupt-1" in errors
-    assert (tmp_path / "dns.db.corrupt-1").read_bytes() == b"no database" * 500
+    assert (tmp_path / "dns.db.corrupt-1").read_bytes() == content
 
 
 def test_another_programs_file_is_left_alone(tmp_path):

@@ -553,9 +553,17 @@ def aside(path):
 
 @pytest.mark.parametrize(
     "content",
-    [b"no database at all, but a text" * 40, b"SQLite format 3\0", b"\0" * 50],
+    [
+        b"SQLite format 3\0",
+        b"SQLite format 3\0" + b"\xff" * 4000,
+        b"\xff" * 68 + b"rkit" + b"\xff" * 4000,
+        b"\0" * 50,
+    ],
+    ids=["cut off", "garbage", "garbage but for whose it is", "zeros"],
 )
-def test_what_is_no_database_is_set_aside_with_a_warning(path, content, caplog):
+def test_what_may_be_ours_and_damaged_is_set_aside_with_a_warning(
+    path, content, caplog
+):
     path.write_bytes(content)
 
     async def test(store):
@@ -573,6 +581,23 @@ def test_what_is_no_database_is_set_aside_with_a_warning(path, content, caplog):
     path.write_bytes(content)
     assert run(test, path)
     assert aside(path) == ["dns.db.corrupt-1", "dns.db.corrupt-2"]
+
+
+@pytest.mark.parametrize("content", [b"127.0.0.1 localhost\n" * 40, b"short"])
+def test_a_file_that_is_no_database_is_left_alone(path, content):
+    """Its path was mistaken for a store's: it may be another program's settings."""
+    path.write_bytes(content)
+
+    async def test():
+        store = SQLiteStore(path)
+        for job in (store.open, store.open, lambda: store.write([record()])):
+            with pytest.raises(StoreError, match=r"no database, and is left alone$"):
+                await job()
+        await store.aclose()
+
+    asyncio.run(test())
+    assert path.read_bytes() == content
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
 def test_a_table_that_was_changed_is_set_aside(path):
@@ -730,7 +755,7 @@ def test_a_file_that_was_read_only_is_tried_again(path, read_only, monkeypatch):
 
 
 def test_a_read_only_file_that_is_damaged_stays_where_it_is(path, read_only):
-    path.write_bytes(b"no database" * 100)
+    path.write_bytes(b"SQLite format 3\0" * 100)
     read_only(path.parent)
     with pytest.raises(StoreError, match="it is damaged"):
         run(nothing, path)

@@ -77,7 +77,7 @@ class Gate:
         os.close(self.read)
 
 
-@pytest.mark.parametrize("before", [None, b"no database" * 500, b""])
+@pytest.mark.parametrize("before", [None, b"SQLite format 3\0" * 500, b""])
 def test_eight_processes_begin_one_file_and_write_to_it(path, before):
     """Be it missing, empty or damaged: no lock is told, and nothing is lost."""
     if before is not None:
