@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -16,6 +17,8 @@ def main() -> None:
             f"resolverkit: the command line needs {error.name}; "
             "install it with: pip install 'resolverkit[cli]'"
         )
+    if isinstance(sys.stdout, io.TextIOWrapper):  # not every locale has arrows
+        sys.stdout.reconfigure(errors="replace")
     app()
 
 

@@ -180,25 +180,29 @@ def _as_dict(request: Request, outcome: Outcome) -> dict[str, Any]:
 
 
 def _print_text(outcome: Outcome, *, trace: bool) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    from resolverkit.cli.console import console
+
+    out = console()
     for record in outcome.records():
         owner, ttl, rdtype = record["name"], record["ttl"], record["type"]
-        console.print(Text(f"{owner:<32} {ttl:>6}  {rdtype:<6} {record['data']}"))
+        line = Text(f"{owner:<32} {ttl:>6}  {rdtype:<6} {record['data']}")
+        out.print(line, soft_wrap=True)
     if outcome.error:
-        console.print(Text(f"{outcome.status}: {outcome.error}", style="bold red"))
-    console.print(Text(f"; {outcome.path}", style="dim"))
+        error = Text(f"{outcome.status}: {outcome.error}", style="bold red")
+        out.print(error, soft_wrap=True)
+    out.print(Text(f"; {outcome.path}", style="dim"), soft_wrap=True)
     if trace:
-        console.print(_attempts(outcome.path))
+        out.print(_attempts(outcome.path))
 
 
 def _attempts(path: AnswerPath) -> Any:
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("at", "upstream", "over", "operator", "took", "outcome", box=None)
+    upstream, outcomes = (Column(c, overflow="fold") for c in ("upstream", "outcome"))
+    table = Table("at", upstream, "over", "operator", "took", outcomes, box=None)
     first = min((attempt.started for attempt in path.attempts), default=0.0)
     for attempt in path.attempts:
         outcome = attempt.detail or str(attempt.outcome)

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 AGREED, DENIED, UNREACHABLE, DISAGREED = 0, 1, 3, 4
 """Exit statuses, beside that of `complain`."""
 
-_WIDTH = 240
 _STYLES = {
     Verdict.AGREE: "green",
     Verdict.DIFFER: "green",
@@ -80,14 +79,14 @@ def exit_status(survey: Survey) -> int:
 
 
 def _print(survey: Survey) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no edge at which to cut or fold
-        console.width = _WIDTH
-    table = Table("upstream", "over", "operator", "took", "TTL", box=None)
+    from resolverkit.cli.console import console
+
+    out = console()
+    upstream = Column("upstream", overflow="fold")
+    table = Table(upstream, "over", "operator", "took", "TTL", box=None)
     table.add_column("says", overflow="fold")
     table.add_column("")
     for vantage in survey.vantages:
@@ -101,10 +100,10 @@ def _print(survey: Survey) -> None:
             Text(str(vantage.verdict), style=_STYLES[vantage.verdict]),
         )
     if survey.vantages:
-        console.print(table)
+        out.print(table)
     style = "bold " + _STYLES[survey.verdict]
     sentence = Text(f"{survey.question}: {survey.sentence}", style=style)
-    console.print(sentence, soft_wrap=True)
+    out.print(sentence, soft_wrap=True)
 
 
 def _said(vantage: Vantage) -> list[str]:

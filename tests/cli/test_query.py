@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +14,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from resolverkit.testing import Authority, Lab
 
 WWW = "www.facebook.com"
 TARGET = "star-mini.c10r.facebook.com."
@@ -21,14 +26,15 @@ LIMIT = 30.0  # seconds for one run; half a second is usual
 real = pytest.mark.servers
 
 
-def query(*arguments, upstreams=(), limit=LIMIT):
+def query(*arguments, upstreams=(), limit=LIMIT, **environ):
     """Run the command; gives its status, its lines and what it complained of."""
     command = [*QUERY, *arguments]
     for url in upstreams:
         command += ["--upstream", url]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=limit, check=False
-    )
+        command, capture_output=True, text=True, timeout=limit, check=False,
+        env=os.environ | environ,
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.returncode, done.stdout.splitlines(), done.stderr
 
@@ -142,6 +148,40 @@ def test_ca_is_for_every_url_without_one_of_its_own(vantages):
     status, lines, _ = query(WWW, upstreams=[bare])
     assert status == UNREACHABLE
     assert "certificate verify failed" in "\n".join(lines)
+
+
+# --- where it is shown ----------------------------------------------------------------
+
+LONG = "https://a-name-of-some-length.example.net:1/where-its-questions-are-answered"
+
+
+def test_a_pipe_has_no_edge_at_which_the_table_is_cut():
+    _, lines, _ = query(WWW, "--trace", upstreams=[f"{LONG}?address=127.0.0.1"])
+    assert LONG in lines[-1].split()
+
+
+def test_a_narrow_terminal_folds_what_it_has_no_room_for():
+    _, lines, _ = query(
+        WWW, "--trace", upstreams=[f"{LONG}?address=127.0.0.1"],
+        FORCE_COLOR="1", COLUMNS="60",
+    )  # fmt: skip
+    title, *table = (re.sub(r"\x1b\[\d*m", "", line) for line in lines[2:])
+    start, end = title.index("upstream"), title.index("over")
+    assert "".join(line[start:end].strip() for line in table) == LONG
+    assert all(len(line) <= 60 for line in table)
+
+
+def test_a_locale_without_arrows_has_the_table_without_them():
+    async def main():
+        authority = Authority([f"{WWW}. 60 IN A {FACEBOOK}"])
+        async with Lab(authority) as lab:
+            return await asyncio.to_thread(
+                query, WWW, "--trace", upstreams=lab.urls, PYTHONIOENCODING="ascii"
+            )
+
+    status, lines, errors = asyncio.run(main())
+    assert (status, errors) == (DATA, "")
+    assert lines[-1].split()[-2:] == ["data", "?"]
 
 
 # --- denials --------------------------------------------------------------------------
