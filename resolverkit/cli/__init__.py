@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import io
+import signal
 import sys
 
 
 def main() -> None:
     """Run ``resolverkit``; says what to install when the extra is missing."""
+    try:
+        _run()
+    except KeyboardInterrupt:  # while modules load; from then on typer sees to it
+        sys.exit(128 + signal.SIGINT)
+
+
+def _run() -> None:
     try:
         from resolverkit.cli.app import app
     except ModuleNotFoundError as error:

@@ -62,9 +62,16 @@ async def _opened(url: str, *, new: bool = False) -> AsyncIterator[Store]:
         await store.aclose()
 
 
+def _zone(name: str | None) -> bytes:
+    try:
+        return wire.text_to_wire(name or ".")
+    except (dns.exception.DNSException, ValueError) as error:
+        raise ConfigurationError(f"{name!r} is not a name: {error}") from None
+
+
 async def show(url: str, under: str | None) -> None:
     """Print a line for each record: name, type, state, age, and who gave it."""
-    zone = wire.text_to_wire(under or ".")
+    zone = _zone(under)
     count = stale = denied = 0
     async with _opened(url) as store:
         async for record in store.records():
@@ -97,7 +104,7 @@ def _line(record: Record) -> str:
 
 async def flush(url: str, name: str | None, *, subtree: bool) -> None:
     """Delete the records for a name, for it and all below it, or all."""
-    zone = wire.text_to_wire(name or ".")
+    zone = _zone(name)
     async with _opened(url) as store:
         keys = await contents.keys_at(store, zone, below=subtree or name is None)
         print(f"{await store.remove(list(keys))} answers deleted")

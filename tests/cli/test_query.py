@@ -295,3 +295,21 @@ def test_ctrl_c_ends_it_at_once_and_without_a_traceback(silent, form):
     assert process.returncode == 130  # 128 + SIGINT, as shells have it
     assert output == ""
     assert "Traceback" not in errors
+
+
+def test_so_does_ctrl_c_while_modules_load():
+    code = """
+import sys
+class Finder:
+    def find_spec(name, path, target=None):
+        if name == "resolverkit.cli.app":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder)
+from resolverkit.cli import main
+main()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

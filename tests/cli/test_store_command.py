@@ -272,5 +272,5 @@ def test_a_name_that_is_none_is_a_mistake(file):
                 ["show", f"sqlite://{file}", "--under", "a..b"]):  # fmt: skip
         status, lines, errors = run("store", *job)
         assert (status, lines) == (USAGE, [])
-        assert errors
+        assert errors.startswith("resolverkit store: 'a..b' is not a name: ")
     assert len(run("store", "export", f"sqlite://{file}")[1]) == len(SITES)
