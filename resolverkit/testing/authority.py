@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+import dns.exception
 import dns.name
 import dns.rcode
 import dns.rdatatype
@@ -69,8 +70,7 @@ class Authority:
         queries: how many questions reached it.
 
     Raises:
-        ConfigurationError: a line is no record.
-        dns.exception.DNSException: dnspython's, for a bad name, type or rdata.
+        ConfigurationError: a line is no record, or its name, type or data is none.
     """
 
     def __init__(
@@ -193,5 +193,8 @@ def _parse(line: str) -> RRset:
     if fields is None:
         raise ConfigurationError(f"record {line!r} is not NAME TTL [IN] TYPE RDATA")
     owner, ttl, rdtype, rdata = fields.groups()
-    name = dns.name.from_text(owner)
-    return dns.rrset.from_text(name, dns.ttl.from_text(ttl), "IN", rdtype, rdata)
+    try:
+        name = dns.name.from_text(owner)
+        return dns.rrset.from_text(name, dns.ttl.from_text(ttl), "IN", rdtype, rdata)
+    except (dns.exception.DNSException, ValueError) as error:
+        raise ConfigurationError(f"record {line!r}: {error}") from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from resolverkit.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from resolverkit.testing.records import EdeLike
@@ -24,7 +27,7 @@ class Fault:
         rcode: reply with this code and no records.
         ede: extended DNS error that goes with `rcode`: a code, or ``(code, text)``.
         soa: the SOA record of the zone goes with `rcode`, as with a real denial.
-        names: names, without a final dot, that `rcode` is for; all if there are none.
+        names: names that `rcode` is for; all if there are none.
         cut_off: it cannot reach the authority, and has nothing but its cache.
         lame: denials come without SOA; data is denied too.
         garbage: random octets come before each reply, and over DoH in its place.
@@ -35,6 +38,9 @@ class Fault:
         status: DoH replies have this HTTP status.
         headers: DoH replies have these headers, over or beside the right ones.
         refuse_post: DoH answers 400 to POST, as some Knot Resolvers do.
+
+    Raises:
+        ConfigurationError: a value that cannot be played.
     """
 
     silent: bool = False
@@ -54,6 +60,19 @@ class Fault:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     refuse_post: bool = False
+
+    def __post_init__(self) -> None:
+        """Tell what is wrong here: it would be lost in the server's callbacks."""
+        if self.rcode is not None and self.rcode not in range(4096):
+            raise ConfigurationError(f"rcode={self.rcode!r}: allowed are 0 to 4095")
+        for name, most in (("delay", math.inf), ("loss", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value <= most:
+                raise ConfigurationError(f"{name}={value!r}: allowed are 0 to {most}")
+        if isinstance(self.names, str):
+            raise ConfigurationError(
+                f"names={self.names!r}: allowed is a list of names"
+            )
 
 
 class Responder(Protocol):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import dns.flags
 import dns.message
+import dns.name
 import dns.opcode
 import dns.rcode
 import dns.rrset
@@ -137,8 +138,8 @@ def _refusal(query: Message) -> dns.rcode.Rcode | None:
 
 
 def _concerns(fault: Fault, name: Name) -> bool:
-    text = name.to_text(omit_final_dot=True).lower()
-    return not fault.names or text in fault.names
+    names = {dns.name.from_text(text) for text in fault.names}
+    return not names or name in names
 
 
 def _wants_ad(query: Message) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self, cast
 
+from resolverkit.errors import ConfigurationError
+from resolverkit.testing.authority import Authority
 from resolverkit.testing.certificates import Certificates
 from resolverkit.testing.upstreams import LabUpstream, Transport
 
@@ -11,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
-
-    from resolverkit.testing.authority import Authority
 
 
 class Lab:
@@ -33,11 +33,19 @@ class Lab:
     Attributes:
         authority: what they all ask.
         upstreams: the upstreams.
+
+    Raises:
+        ConfigurationError: the authority is none, or there is no such transport.
     """
 
     def __init__(
         self, authority: Authority, upstreams: Sequence[str | LabUpstream] = ("udp",)
     ) -> None:
+        if not isinstance(authority, Authority):
+            raise ConfigurationError(
+                f"authority {authority!r}: allowed is an Authority, such as "
+                "Authority(['www.example.com. 60 IN A 192.0.2.1'])"
+            )
         self.authority = authority
         self.upstreams: list[LabUpstream] = [
             LabUpstream(cast("Transport", upstream))

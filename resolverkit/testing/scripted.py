@@ -8,9 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+import dns.exception
 import dns.name
+import dns.rdatatype
 
-from resolverkit.errors import NetworkError, QueryTimeout, UpstreamError
+from resolverkit.errors import (
+    ConfigurationError,
+    NetworkError,
+    QueryTimeout,
+    UpstreamError,
+)
 from resolverkit.model import Endpoint, Question, Reply
 from resolverkit.testing.steps import TIMEOUT, Step, nxdomain
 from resolverkit.transports.outcome import conclude_in_full, failed
@@ -55,6 +62,9 @@ class ScriptedUpstream:
         heard: loop time at which the last message came from it, also when that came
             too late for a cancelled question.
         closed: `aclose` was called.
+
+    Raises:
+        ConfigurationError: the script is none.
     """
 
     def __init__(
@@ -79,7 +89,7 @@ class ScriptedUpstream:
         self.cancelled: int = 0
         self.heard: float = 0.0
         self.closed: bool = False
-        self._script = script
+        self._script = _checked(script)
         self._played: Counter[str] = Counter()
         self._pending: dict[Future[Reply], _Asked] = {}
 
@@ -99,7 +109,7 @@ class ScriptedUpstream:
         Args:
             script: as for the constructor.
         """
-        self._script = script
+        self._script = _checked(script)
         self._played.clear()
 
     def query(self, question: Question) -> Future[Reply]:
@@ -172,7 +182,10 @@ class ScriptedUpstream:
             return script
         if isinstance(script, Sequence):
             return script[min(nth, len(script) - 1)]
-        return script(question, nth)
+        step = script(question, nth)
+        if not isinstance(step, Step):
+            raise TypeError(f"the script gave {step!r}; allowed is a step")
+        return step
 
     def _play(self, future: Future[Reply], asked: _Asked) -> None:
         now = asyncio.get_running_loop().time()
@@ -225,6 +238,31 @@ class _Asked:
     step: Step
     started: float
     sends: int = 1
+
+
+def _checked(script: Script) -> Script:
+    """The script, as it is."""
+    entries: list[object] = [script]
+    if isinstance(script, Mapping):
+        for key in script:
+            try:
+                dns.rdatatype.from_text([*_normal(key).split(), "A"][1])
+            except (dns.exception.DNSException, ValueError) as error:
+                raise ConfigurationError(
+                    f"script key {key!r}: allowed are '*', names such as "
+                    f"'www.example.com', and names with a type: {error}"
+                ) from error
+        entries = [*script.values()]
+    elif callable(script):
+        return script
+    for steps in entries:
+        several = list(steps) if isinstance(steps, Sequence) else [steps]
+        if not several or not all(isinstance(step, Step) for step in several):
+            raise ConfigurationError(
+                f"script {steps!r}: allowed are steps, such as answer('192.0.2.1') or "
+                "silent(), and lists of them"
+            )
+    return script
 
 
 def _entry(script: Mapping[str, Steps], question: Question) -> tuple[str, Steps]:

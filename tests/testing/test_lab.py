@@ -747,6 +747,53 @@ def test_bad_options_are_named():
         asyncio.run(LabUpstream().start())
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"rcode": "SERVFAIL"},
+        {"rcode": 4096},
+        {"delay": -1},
+        {"delay": "1"},
+        {"loss": 2},
+        {"names": "www.example.com"},
+    ],
+)
+def test_a_fault_that_cannot_be_played_is_told_where_it_is_written(fault):
+    ((name, _),) = fault.items()
+    with pytest.raises(ConfigurationError, match=f"^{name}=.*: allowed"):
+        Fault(**fault)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "www.example.com. 60 IN A 300.1.1.1",
+        "www.example.com. 60 IN FOO x",
+        "a..b. 60 IN A 192.0.2.1",
+    ],
+)
+def test_a_record_that_is_none_is_named(line):
+    with pytest.raises(ConfigurationError, match=f"^record '{line}': "):
+        Authority([line])
+
+
+def test_records_in_place_of_an_authority_are_told():
+    for records in (["www.example.com. 60 IN A 192.0.2.1"], {}):
+        with pytest.raises(ConfigurationError, match="allowed is an Authority"):
+            Lab(records)
+
+
+@pytest.mark.parametrize("name", ["www.facebook.com", "WWW.facebook.com."])
+def test_a_fault_for_some_names_knows_them_however_they_are_written(authority, name):
+    async def main():
+        async with Lab(authority) as lab:
+            (upstream,) = lab.upstreams
+            upstream.fault = Fault(rcode=5, names=[name])
+            assert (await udp(upstream)).rcode() == dns.rcode.REFUSED
+
+    asyncio.run(main())
+
+
 def open_sockets():
     found = set()
     for entry in DESCRIPTORS.iterdir():

@@ -6,7 +6,13 @@ import gc
 import pytest
 
 from resolverkit import wire as wire_format
-from resolverkit.errors import BadReply, NetworkError, QueryTimeout, ServerFailure
+from resolverkit.errors import (
+    BadReply,
+    ConfigurationError,
+    NetworkError,
+    QueryTimeout,
+    ServerFailure,
+)
 from resolverkit.model import Kind, Outcome
 from resolverkit.testing import (
     ScriptedUpstream,
@@ -191,6 +197,31 @@ def test_another_script_starts_at_its_first_step():
         return await upstream.query(question())
 
     assert run(main).kind is Kind.NODATA
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        [],
+        "192.0.2.1",
+        ["192.0.2.1"],
+        [silent],  # without the call
+        {"www.example.com": "192.0.2.1"},
+        {"www.example.com FOO": silent()},
+        {"a..b": silent()},
+    ],
+)
+def test_a_script_that_is_none_is_told_where_it_is_written(script):
+    upstream = ScriptedUpstream("one", silent())
+    for take in (lambda script: ScriptedUpstream("one", script), upstream.play):
+        with pytest.raises(ConfigurationError, match="allowed are"):
+            take(script)
+
+
+def test_a_function_that_gives_no_step_is_told():
+    failure, *_ = play(lambda _question, _nth: None)
+    assert isinstance(failure, TypeError)
+    assert "allowed is a step" in str(failure)
 
 
 def test_a_fault_of_the_script_reaches_whoever_waits():
