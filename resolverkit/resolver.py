@@ -31,7 +31,7 @@ from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
-from resolverkit.system import Options, System
+from resolverkit.system import System, read_resolv_conf
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class _Call(Call):
     way: Way
 
 
-class Resolver(Options, dns.asyncresolver.Resolver):
+class Resolver(dns.asyncresolver.Resolver):
     """An asyncio resolver over several upstreams that serves stale and reports paths.
 
     Takes the place of `dns.asyncresolver.Resolver`. It belongs to the loop that it is
@@ -196,6 +196,18 @@ class Resolver(Options, dns.asyncresolver.Resolver):
         """Set all options to dnspython's defaults; caching is on."""
         super().reset()
         self._store.resize(self._cache_size)
+
+    def read_resolv_conf(self, f: Any) -> None:
+        """Take over what a resolv.conf says, but for what cannot be used of it.
+
+        Args:
+            f: its path, or an open file.
+
+        Raises:
+            dns.resolver.NoResolverConfiguration: there is no such file, or it names no
+                server that can be asked.
+        """
+        read_resolv_conf(self, f, super().read_resolv_conf)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)

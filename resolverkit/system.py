@@ -49,33 +49,38 @@ _MAX_TIMEOUT, _MAX_NDOTS = 30, 15
 _log = logging.getLogger("resolverkit.resolver")
 
 
-class Options(dns.resolver.BaseResolver):
-    """dnspython's options, without what cannot be used of a resolv.conf.
+def read_resolv_conf(
+    options: dns.resolver.BaseResolver,
+    file: str | os.PathLike[str] | TextIO,
+    read: Callable[[TextIO], None],
+) -> None:
+    """Take over what a resolv.conf says, without what cannot be used of it.
 
     Others write that file, and the C library reads past what it cannot use: a program
     with upstreams of its own, or with one good server there, starts nonetheless.
+
+    Args:
+        options: what is to have it.
+        file: the resolv.conf.
+        read: dnspython's reader, of the same options.
+
+    Raises:
+        dns.resolver.NoResolverConfiguration: there is no such file, or it names no
+            server that can be asked.
     """
-
-    def read_resolv_conf(self, f: str | os.PathLike[str] | TextIO) -> None:
-        """Take over what a resolv.conf says.
-
-        Raises:
-            dns.resolver.NoResolverConfiguration: there is no such file, or it names no
-                server that can be asked.
-        """
-        timeout, unusable = self.timeout, list[str]()
-        try:
-            super().read_resolv_conf(_usable(f, unusable))
-        except dns.resolver.NoResolverConfiguration as error:
-            told = "; ".join([str(error), *unusable[:1]])
-            raise _no_servers(told) from None
-        if self.timeout != timeout:
-            self.timeout = min(max(self.timeout, 1), _MAX_TIMEOUT)
-        if self.ndots is not None:
-            self.ndots = min(self.ndots, _MAX_NDOTS)
-        if unusable:
-            more = f", and {len(unusable) - 1} more" if unusable[1:] else ""
-            _log.warning("%s: %s%s", f, unusable[0], more)
+    timeout, unusable = options.timeout, list[str]()
+    try:
+        read(_usable(file, unusable))
+    except dns.resolver.NoResolverConfiguration as error:
+        told = "; ".join([str(error), *unusable[:1]])
+        raise _no_servers(told) from None
+    if options.timeout != timeout:
+        options.timeout = min(max(options.timeout, 1), _MAX_TIMEOUT)
+    if options.ndots is not None:
+        options.ndots = min(options.ndots, _MAX_NDOTS)
+    if unusable:
+        more = f", and {len(unusable) - 1} more" if unusable[1:] else ""
+        _log.warning("%s: %s%s", file, unusable[0], more)
 
 
 class System:
@@ -263,13 +268,20 @@ def _stamp(path: str | os.PathLike[str] | TextIO) -> object:
     return stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev
 
 
+class _Options(dns.resolver.BaseResolver):
+    """What the system says, and nobody asks."""
+
+    def read_resolv_conf(self, f: Any) -> None:
+        read_resolv_conf(self, f, super().read_resolv_conf)
+
+
 def _read(filename: str | os.PathLike[str] | TextIO) -> dns.resolver.BaseResolver:
     """What the system says, by dnspython's reader for it.
 
     Raises:
         DNSException, OSError, ValueError: it cannot be read, or names no server.
     """
-    told = Options(filename)
+    told = _Options(filename)
     if not told.nameservers:  # as in the registry of a machine without a network
         raise ValueError("no nameservers")
     return told
