@@ -225,10 +225,19 @@ class Behind:
         if key not in self._changes and self.store.may_have(key):
             self._change(key, now)
 
-    def forget(self, key: bytes) -> None:
-        """Do not write what was to be written under `key`."""
-        self._changes.pop(key, None)
-        self._batch.pop(key, None)  # nor try that again
+    def forget(self, is_meant: Callable[[bytes], bool]) -> set[bytes]:
+        """Do not write the answers that were to be written under some keys.
+
+        Returns:
+            Their keys. Denials stay: to mark what is not there changes nothing.
+        """
+        gone = set()
+        for changes in (self._changes, self._batch):  # nor try that again
+            for key in list(filter(is_meant, changes)):
+                if isinstance(changes[key], Entry):
+                    del changes[key]
+                    gone.add(key)
+        return gone
 
     def _change(self, key: bytes, what: Entry | float) -> None:
         changes = self._changes

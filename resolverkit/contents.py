@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dns.name
@@ -97,18 +98,18 @@ class Contents:
         """
         zone = b"\0" if name is None else wire.text_to_wire(_name(name))
         below = subtree or name is None
-        cache = self._cache
-        gone = [e for e in cache.entries() if _is_at(e.key, zone, below=below)]
+        is_meant = partial(_is_at, zone=zone, below=below)
+        cache, behind = self._cache, self._cache.behind
+        gone = [entry for entry in cache.entries() if is_meant(entry.key)]
         for entry in gone:
             cache.drop(entry)
         cache.forget_failures()
         keys = {entry.key for entry in gone}
-        if cache.behind is not None:
+        if behind is not None:
             self._bind(None)
-            store = await cache.behind.opened()
+            keys |= behind.forget(is_meant)  # also if the store is away
+            store = await behind.opened()
             keys |= await keys_at(store, zone, below=below)
-            for key in keys:
-                cache.behind.forget(key)
             await store.remove(list(keys))
         return len(keys)
 

@@ -127,6 +127,20 @@ def test_what_is_flushed_before_it_was_written_is_not_written():
     assert run(main) == {}
 
 
+def test_what_memory_had_no_room_for_is_not_written_after_a_flush():
+    async def main():
+        store = FakeStore()
+        r = await filled(store=store, cache_size=10)
+        waiting = r.stats().store.waiting
+        gone = await r.store.flush("example.com", subtree=True)
+        await at(10)
+        await r.aclose()
+        return waiting, gone, [key[:12] for key in store.kept]
+
+    # Four answers wait, and a denial for each family of the fifth name.
+    assert run(main) == (6, 3, [b"\3www\7example"])
+
+
 def test_one_entry_is_found_by_name_and_type():
     async def main():
         r = await filled()
@@ -262,3 +276,18 @@ def test_a_store_that_cannot_be_used_says_so_when_it_is_flushed():
         return left
 
     assert run(main) == 0
+
+
+def test_what_is_flushed_while_the_store_is_away_is_not_written_later():
+    async def main():
+        store = FakeStore()
+        store.problem = "away"
+        r = await filled(store=store)
+        with pytest.raises(StoreError, match="away"):
+            await r.store.flush(WWW)
+        store.problem = ""
+        await at(100)
+        await r.aclose()
+        return store.has(), len(store.kept)
+
+    assert run(main) == (False, 3)
