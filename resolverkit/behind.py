@@ -6,7 +6,7 @@ store's budget finds nothing, and from then on the store counts as away. It is o
 again with growing pauses and jitter, so that a fleet does not do so as one.
 
 Changes are written behind the answers, within a second. While the store takes
-none, the latest of each key are kept, up to a bound.
+none, the latest of each key are kept, up to a bound, and count when it is read.
 """
 
 from __future__ import annotations
