@@ -93,7 +93,7 @@ def unpack(key: bytes, body: bytes, age: float, denied: float | None) -> Record 
         or not 0 < len(wire) <= _MAX_WIRE
     ):
         return None
-    said = Said()
+    said = Said(elapsed=elapsed)
     if size:
         try:
             said = Said(*_who_from(body[_HEAD.size : _HEAD.size + size]), elapsed)

@@ -22,6 +22,7 @@ def kept(said):
         Said("tls://192.0.2.1", "dot", "example", "192.0.2.1", 853, 0.012),
         Said('a"],', "dot", "\u00e9,\n", "", 0, 1e-9),
         Said("", "", "", "", 65_535, 0.5),
+        Said(elapsed=0.5),
     ],
 )
 def test_who_said_it_goes_there_and_back(said):
