@@ -120,9 +120,10 @@ async def _rounds(
             late = lookup.RESOLUTION_DELAY if isinstance(found, tuple) else None
             await asyncio.wait([asking], timeout=late)
             if asking.done():
-                for alternative in asking.result():
-                    entries = await _at(resolver, alternative, port, family)
-                    if entries:
+                patience = ATTEMPT_DELAY if isinstance(found, tuple) else None
+                where = _each(resolver, asking.result(), port, family, patience)
+                async with aclosing(where) as sets:
+                    async for entries in sets:
                         yield entries
     finally:
         if asking is not None:
@@ -170,17 +171,49 @@ def _number(port: str) -> int:
     return int(port) if port.isdecimal() else socket.getservbyname(port, "tcp")
 
 
+async def _each(
+    resolver: Resolver,
+    alternatives: list[svcb.Alternative],
+    port: int | str,
+    family: int,
+    patience: float | None,
+) -> AsyncGenerator[list[Found], None]:
+    """The addresses of each alternative: its own, or those of its hints.
+
+    All are looked up at once, and who is late by `patience` has but hints.
+    """
+    finding = [
+        asyncio.ensure_future(_at(resolver, x, port, family)) for x in alternatives
+    ]
+    try:
+        for alternative, found in zip(alternatives, finding, strict=True):
+            await asyncio.wait([found], timeout=patience)
+            entries = found.result() if found.done() else []
+            entries = entries or _hinted(alternative, port, family)
+            if entries:
+                yield entries
+    finally:
+        for found in finding:
+            found.cancel()
+
+
 async def _at(
     resolver: Resolver, alternative: svcb.Alternative, port: int | str, family: int
 ) -> list[Found]:
-    """The addresses of an alternative: its own, or those of its hints."""
+    """The addresses of an alternative; none where there are none."""
     target = alternative.target.to_text()
     where = port if alternative.port is None else alternative.port
     stream = socket.SOCK_STREAM
     try:
         return (await addrinfo.find(resolver, target, where, family, stream)).entries
-    except OSError:
-        found: list[Found] = []
-        for hint in alternative.hints:
-            found += addrinfo.numeric(str(hint), where, 0, stream) or []
-        return [entry for entry in found if not family or entry[0] == family]
+    except (OSError, UnicodeError):  # as a label that is too long with its escapes
+        return []
+
+
+def _hinted(alternative: svcb.Alternative, port: int | str, family: int) -> list[Found]:
+    """What the hints of an alternative come to."""
+    where = port if alternative.port is None else alternative.port
+    found: list[Found] = []
+    for hint in alternative.hints:
+        found += addrinfo.numeric(str(hint), where, 0, socket.SOCK_STREAM) or []
+    return [entry for entry in found if not family or entry[0] == family]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 
 import pytest
 import trustme
@@ -252,6 +253,39 @@ def test_a_silent_service_record_costs_50_ms_at_most():
 
     run(main)
     assert loop_time[0] < 1  # 50 ms, on a machine at rest
+
+
+def targets(*records, ends=None):
+    """An upstream for web.test with service records, whose targets do not answer."""
+
+    def play(asked, _):
+        name = str(asked).split()[0]
+        if name.endswith("._test.web.test."):
+            return answer(*records, after=0.001)
+        if name == "web.test.":
+            return answer(ends or HERE, after=0.001)
+        return answer(HERE, after=60)
+
+    return ScriptedUpstream("a", play)
+
+
+def test_targets_that_are_silent_cost_250_ms_each_at_most():
+    upstream = targets(*(f"{n} s{n}.test." for n in range(1, 5)))
+    began = time.monotonic()
+    assert connect(upstream, service="test") == ["hello"]
+    assert time.monotonic() - began < 10  # 1 s, on a machine at rest
+    asked = [text.split()[0] for _, text in upstream.asked]
+    assert {f"s{n}.test." for n in range(1, 5)} <= {*asked}
+
+
+def test_hints_serve_where_a_target_is_silent():
+    upstream = targets(f"1 s.test. ipv4hint={HERE}", ends=NOBODY)
+    assert connect(upstream, service="test") == ["hello"]
+
+
+def test_a_target_that_can_be_no_host_is_passed_over():
+    upstream = targets("1 " + "\\255" * 20 + ".test.")
+    assert connect(upstream, service="test") == ["hello"]
 
 
 def test_a_name_that_no_service_record_can_have_does_without():
