@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from rich.console import Console
 
-_WIDTH = 240
 
-
-def console() -> Console:
-    """Stdout. A file or pipe has no edge at which to cut or fold."""
+def console(width: int = 240) -> Console:
+    """Stdout; `width` is for files and pipes, which have no edge to cut or fold at."""
     found = Console(highlight=False)
     if not found.is_terminal:
-        found.width = _WIDTH
+        found.width = width
     return found

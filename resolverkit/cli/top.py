@@ -42,7 +42,7 @@ def run(url: str, *, once: bool, as_json: bool) -> int:
 
     Args:
         url: of its HTTP face.
-        once: show it once, and end.
+        once: show it once, and end, as where stdout is no terminal.
         as_json: print what the stub says as JSON, once.
 
     Returns:
@@ -53,10 +53,8 @@ def run(url: str, *, once: bool, as_json: bool) -> int:
         status = look(address)
         if as_json:
             print(json.dumps(status, indent=2))
-        elif once:
-            _print(status)
         else:
-            _follow(address, status)
+            _show(address, status, once=once)
     except ConfigurationError as error:
         print(f"resolverkit: {error}", file=sys.stderr)
         return USAGE
@@ -103,33 +101,31 @@ def look(address: str) -> dict[str, Any]:
     return status
 
 
-def _print(status: dict[str, Any]) -> None:
-    from rich.console import Console
-
+def _show(address: str, status: dict[str, Any], *, once: bool) -> None:
+    from resolverkit.cli.console import console
     from resolverkit.cli.top_view import WIDTH, view
 
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file has no edge at which to cut or fold
-        console.width = WIDTH
-    console.print(view(status, console.width))
+    out = console(WIDTH)
+    if once or not out.is_terminal:
+        out.print(view(status, out.width))
+    else:
+        _follow(address, status, out)
 
 
-def _follow(address: str, status: dict[str, Any]) -> None:
+def _follow(address: str, status: dict[str, Any], console: Console) -> None:
     """Show it, again and again, until a key says that it is enough."""
-    from rich.console import Console
     from rich.live import Live
 
     from resolverkit.cli.top_view import view
 
-    console = Console(highlight=False)
     with (
         _keys() as pressed,
-        Live(console=console, screen=console.is_terminal, auto_refresh=False) as live,
+        Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         heard, problem = time.monotonic(), ""
         while True:
             silent = time.monotonic() - heard if problem else 0.0
-            shown = view(status, console.width, _rows(console), problem, silent)
+            shown = view(status, console.width, console.height, problem, silent)
             live.update(shown, refresh=True)
             if pressed(EVERY):
                 return
@@ -138,10 +134,6 @@ def _follow(address: str, status: dict[str, Any]) -> None:
                 heard = time.monotonic()
             except Unreachable as error:
                 problem = str(error)
-
-
-def _rows(console: Console) -> int | None:
-    return console.height if console.is_terminal else None
 
 
 @contextmanager

@@ -101,6 +101,16 @@ def test_ctrl_c_ends_it_cleanly(how):
     asyncio.run(main())
 
 
+def test_without_a_terminal_it_is_shown_once():
+    async def main():
+        async with Faced() as faced:
+            done = await asyncio.to_thread(top, faced.url)
+            assert (done.returncode, done.stderr) == (0, "")
+            assert "No upstream has been asked" in done.stdout
+
+    asyncio.run(main())
+
+
 def test_it_goes_on_when_the_stub_is_gone():
     async def main():
         async with Faced() as faced:
