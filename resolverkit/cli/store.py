@@ -45,8 +45,14 @@ async def run(work: Callable[[], Awaitable[None]]) -> int:
 
 def _check_exists(store: Store) -> None:
     scheme, _, path = store.name.partition("://")
-    if scheme == "sqlite" and not Path(path).exists():
-        raise StoreError(f"{path} does not exist")
+    if scheme != "sqlite":
+        return
+    try:
+        Path(path).stat()
+    except FileNotFoundError:
+        raise StoreError(f"{path} does not exist") from None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}") from None
 
 
 @asynccontextmanager

@@ -267,6 +267,13 @@ def test_a_line_that_is_no_record_is_a_mistake_in_the_file(file, line, told):
     assert told in errors
 
 
+def test_a_path_that_cannot_be_looked_at_is_told(file):
+    for path in (f"{file}/below", f"{file}{'x' * 300}"):
+        status, lines, errors = run("store", "show", f"sqlite://{path}")
+        assert (status, lines) == (UNREACHABLE, [])
+        assert errors.startswith(f"resolverkit store: {path}: ")
+
+
 def test_a_name_that_is_none_is_a_mistake(file):
     for job in (["flush", f"sqlite://{file}", "a..b"],
                 ["show", f"sqlite://{file}", "--under", "a..b"]):  # fmt: skip
