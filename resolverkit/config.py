@@ -72,7 +72,10 @@ def _sqlite(spec: str) -> Store:
             f"store={spec!r}: allowed are sqlite:///absolute/path and "
             "sqlite:relative/path, and ?max_size=BYTES"
         )
-    return SQLiteStore(unquote(url.path), max_size=int(size))
+    try:
+        return SQLiteStore(unquote(url.path), max_size=int(size))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"store={spec!r}: {error}") from None
 
 
 def check_timeout(name: str, value: float) -> None:

@@ -60,7 +60,7 @@ class SettingsFile:
             if name in besides:
                 continue
             for quoted in _strings(value):
-                if _quotes(text, quoted) and (line := self._find(re.escape(quoted))):
+                if _quotes(text, quoted) and (line := self._find_text(quoted)):
                     return ConfigurationError(f"{self._path}, line {line}: {text}")
             for known in (*_names(value), name):
                 named = rf"\s*\[?[\"']?{re.escape(known)}[\"']?\s*[=\]]"
@@ -69,6 +69,11 @@ class SettingsFile:
                 ):
                     return ConfigurationError(f"{self._path}, line {line}: {text}")
         return ConfigurationError(f"{self._path}: {text}")
+
+    def _find_text(self, text: str) -> int:
+        """The line of a string, or of what may be a bare key."""
+        pattern = re.escape(text)
+        return self._find(f"[\"']{pattern}") or self._find(pattern)
 
     def _find(self, pattern: str) -> int:
         """The number of the first line that has it, from 1; 0 if there is none."""

@@ -25,7 +25,7 @@ from resolverkit.server.settings import Settings
         ("http = 'nowhere'", 1, "address 'nowhere'"),
         ("listen = ['192.0.2.1']", 1, "say who may ask"),
         ("explain = 1", 1, "true or false"),
-        ("workers = '2'", 1, "a whole number"),
+        ("listen = ['127.0.0.1:0']\nworkers = '2'", 2, "a whole number"),
         ("workers = 2\nhttp = '127.0.0.1:0'", 1, "http allows 1"),
         ("workers = 0", 1, "workers=0: allowed are 1 to 64"),
         ("workers = 65", 1, "workers=65: allowed are 1 to 64"),
@@ -38,6 +38,7 @@ from resolverkit.server.settings import Settings
         ("[routes]\n'corp.example' = [\n'ftp://x']", 3, "upstream 'ftp://x': allowed"),
         ("[routes]\n'a..b' = ['10.0.0.1']", 2, "routes['a..b']: allowed are names"),
         ("max_in_flight = 0", 1, "max_in_flight"),
+        ("ca = ''\nstore = 'sqlite:x?max_size=1'", 2, "max_size is 1; at least"),
         ("ca = '/nowhere'\nupstreams = ['tls://192.0.2.1']", 1, "ca=/nowhere"),
         (
             "listen_https = ['127.0.0.1']\ntls_cert = '/nowhere'",
