@@ -31,7 +31,7 @@ from resolverkit.memory import MAX_BYTES
 from resolverkit.model import AnswerPath, Kind, Question, Source
 from resolverkit.policy import NO_STALE, StalePolicy
 from resolverkit.stack import ANY_WAY, Stack, View, Way
-from resolverkit.system import System, read_resolv_conf
+from resolverkit.system import System, no_servers, read_resolv_conf
 from resolverkit.upstream import Store, Upstream
 
 if TYPE_CHECKING:
@@ -180,9 +180,10 @@ class Resolver(dns.asyncresolver.Resolver):
         self._system = System(filename)
         try:
             super().__init__(filename, configure)
-        except dns.resolver.NoResolverConfiguration:
+        except dns.resolver.NoResolverConfiguration as error:
             if specs is None or config.SYSTEM in specs:
-                raise
+                told = f"{error}; name upstreams, or see to {filename}"
+                raise no_servers(told) from None
         if configure:
             self._system.gave(self)
             self._look_at = self._system.look_at

@@ -73,7 +73,7 @@ def read_resolv_conf(
         read(_usable(file, unusable))
     except dns.resolver.NoResolverConfiguration as error:
         told = "; ".join([str(error), *unusable[:1]])
-        raise _no_servers(told) from None
+        raise no_servers(told) from None
     if options.timeout != timeout:
         options.timeout = min(max(options.timeout, 1), _MAX_TIMEOUT)
     if options.ndots is not None:
@@ -221,7 +221,7 @@ def _usable(file: str | os.PathLike[str] | TextIO, unusable: list[str]) -> TextI
         try:
             text = Path(file).read_text("utf-8", errors="replace")
         except OSError as error:
-            raise _no_servers(f"cannot open {file}: {error.strerror}") from None
+            raise no_servers(f"cannot open {file}: {error.strerror}") from None
     else:
         text = file.read()
     kept = io.StringIO()
@@ -255,7 +255,8 @@ def _check_suffix(text: str) -> None:
     dns.name.from_text(text)
 
 
-def _no_servers(why: str) -> dns.resolver.NoResolverConfiguration:
+def no_servers(why: str) -> dns.resolver.NoResolverConfiguration:
+    """The error of dnspython, with the reason."""
     return dns.resolver.NoResolverConfiguration(why)  # type: ignore[no-untyped-call]
 
 

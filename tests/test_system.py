@@ -387,6 +387,11 @@ def test_where_no_server_is_usable_the_error_says_why(conf):
     conf.write_text("nameserver nonsense\n")
     with pytest.raises(dns.resolver.NoResolverConfiguration, match="'nonsense': that"):
         Resolver(filename=conf)
+    conf.write_text("")
+    advice = f"no nameservers; name upstreams, or see to {conf}"
+    for asked in (None, ["system", VPN]):
+        with pytest.raises(dns.resolver.NoResolverConfiguration, match=advice):
+            Resolver(asked, filename=conf)
     assert Resolver([VPN], filename=conf).nameservers == [VPN]
 
 
