@@ -160,7 +160,7 @@ class Contents:
             try:
                 record = from_json(json.loads(line), date)
                 reply = reply_of(record)
-            except (BadReply, ValueError) as error:
+            except (BadReply, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"line {number}: {error}") from None
             there = cache.find(wire.question_of(record.key))
             entry = cache.adopt(record, reply, now)

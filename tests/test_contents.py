@@ -247,6 +247,7 @@ def test_newer_answers_stay_when_older_ones_are_loaded():
         ("nonsense", "line 2: "),
         ("{}", "line 2: 'key' is missing"),
         ('{"key": "", "wire": "", "ttl": 1, "learnt": 1}', "line 2: a key that is no"),
+        ("[" * 100_000, "line 2: "),
     ],
 )
 def test_a_line_that_is_no_record_is_named(line, why):

@@ -132,7 +132,7 @@ async def load(url: str, lines: Iterable[str]) -> None:
             try:
                 record = from_json(json.loads(line), time.time())
                 reply_of(record)
-            except (BadReply, ValueError) as error:
+            except (BadReply, ValueError, RecursionError) as error:
                 raise ConfigurationError(f"line {number}: {error}") from None
             batch.append(record)
             if len(batch) == BATCH:

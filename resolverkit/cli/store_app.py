@@ -83,7 +83,12 @@ def store_load(
     url: _StoreURL,
     file: Annotated[
         typer.FileText,
-        typer.Argument(metavar="FILE", help="Lines that export printed; - for stdin."),
+        typer.Argument(
+            metavar="FILE",
+            help="Lines that export printed; - for stdin.",
+            encoding="utf-8",
+            errors="replace",  # what is no text is no record either, and told as such
+        ),
     ],
 ) -> None:
     """Read answers that export has printed; newer ones in the store stay.

@@ -33,6 +33,7 @@ def run(*arguments, lines=None):
     done = subprocess.run(
         [sys.executable, "-m", "resolverkit", *arguments],
         capture_output=True, text=True, timeout=LIMIT, check=False,
+        encoding="utf-8", errors="surrogateescape",
         input=None if lines is None else "\n".join(lines),
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -257,6 +258,8 @@ def test_a_redis_server_that_is_down_is_told():
     [
         ("rubbish", "line 2: "),
         ('{"key": "AAAAAAAA"}', "line 2: 'wire' is missing"),
+        ("\udcff\udcfe", "line 2: "),
+        ("[" * 100_000, "line 2: "),
     ],
 )
 def test_a_line_that_is_no_record_is_a_mistake_in_the_file(file, line, told):
