@@ -92,7 +92,7 @@ def look(address: str) -> dict[str, Any]:
     try:
         with opener.open(address, timeout=PATIENCE) as response:
             status = json.loads(response.read(MAX_ANSWER))
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
         reason = str(error.reason if isinstance(error, URLError) else error).strip()
         told = reason if reason.isprintable() else repr(reason)  # a server said it
         raise Unreachable(f"{address}: {told}") from None

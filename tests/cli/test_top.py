@@ -141,6 +141,7 @@ def test_what_cannot_be_reached_is_told():
         (b"HTTP/1.0 404 \x1b[31m\r\n\r\n", "'\\x1b[31m'"),
         (b"HTTP/1.0 200 OK\r\n\r\n[]", "this is no resolverkit"),
         (b"HTTP/1.0 200 OK\r\n\r\n<html>", "Expecting value"),
+        (b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000, "/api/status: "),
     ],
 )
 def test_what_is_no_stub_is_told(said, told):
