@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,19 +23,34 @@ if sys.platform == "win32":
 _LOOPBACK = IPv6Address("::1")
 
 
-@dataclass(slots=True)
 class Host:
     """What a hosts file says of one name.
 
-    Attributes:
-        name: the first name of the first line, which is the canonical one.
-        aliases: the other names of those lines.
-        addresses: in the order of the lines.
+    Args:
+        lines: those that have it: an address, and the names beside it.
     """
 
-    name: str
-    aliases: list[str] = field(default_factory=list)
-    addresses: list[Address] = field(default_factory=list)
+    __slots__ = ("lines",)
+
+    def __init__(self, lines: list[tuple[Address, list[str]]]) -> None:
+        self.lines: list[tuple[Address, list[str]]] = lines
+
+    @property
+    def name(self) -> str:
+        """The first name of the first line, which is the canonical one."""
+        return self.lines[0][1][0]
+
+    @property
+    def aliases(self) -> list[str]:
+        """The other names of those lines."""
+        names = dict.fromkeys(name for _, names in self.lines for name in names)
+        del names[self.name]
+        return list(names)
+
+    @property
+    def addresses(self) -> list[Address]:
+        """In the order of the lines."""
+        return [address for address, _ in self.lines]
 
     def of(self, version: int, *, alone: bool = False) -> list[Address]:
         """The addresses for IPv4 (4) or IPv6 (6).
@@ -67,18 +82,22 @@ def parse(lines: Iterable[str]) -> dict[str, Host]:
     for line in lines:
         text, *names = line.partition("#")[0].split() or [""]
         try:
-            address = ip_address(text)
+            said = (_address(text), names)
         except ValueError:
             continue
-        for name in dict.fromkeys(name.lower() for name in names):
-            host = found.setdefault(name, Host(names[0]))
-            host.addresses.append(address)
-            host.aliases += [
-                other
-                for other in names
-                if other not in host.aliases and other != host.name
-            ]
+        for name in dict.fromkeys(map(str.lower, names)):
+            host = found.get(name)
+            if host is None:
+                found[name] = Host([said])
+            else:
+                host.lines.append(said)
     return found
+
+
+@lru_cache(maxsize=64)
+def _address(text: str) -> Address:
+    """An address, which in a list of blocked names is the same for all."""
+    return ip_address(text)
 
 
 class HostsFile:

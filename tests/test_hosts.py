@@ -67,3 +67,10 @@ def test_it_is_read_again_when_it_has_changed(tmp_path):
 @given(st.lists(st.text()))
 def test_any_text_can_be_read(lines):
     parse(lines)
+
+
+def test_a_line_may_have_thousands_of_names():
+    names = [f"n{number}.example" for number in range(20_000)]
+    hosts = parse(["192.0.2.1 " + " ".join(names)])
+    assert list(hosts) == names
+    assert hosts["n7.example"].aliases == names[1:]
