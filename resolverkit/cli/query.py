@@ -124,7 +124,7 @@ async def _ask_one(resolver: Resolver, request: Request, rdtype: str) -> Outcome
             text = "every upstream failed"
         return Outcome(rdtype, status, UNREACHABLE, error.path, error=text)
     if answer.rrset is None:
-        text = f"{request.name} has no {rdtype} record"
+        text = f"{request.name or '.'} has no {rdtype} record"
         return Outcome(
             rdtype, "NODATA", DENIED, answer.path, answer.response, error=text
         )
@@ -164,6 +164,8 @@ def _print(
             for record in outcome.records():
                 if record["type"] == outcome.rdtype:
                     print(record["data"])
+            if outcome.exit_status == UNREACHABLE:  # else it looks like no data
+                print(f"resolverkit: {outcome.path}", file=sys.stderr)
         else:
             _print_text(outcome, trace=trace)
 

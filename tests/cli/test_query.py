@@ -94,6 +94,14 @@ def test_short_prints_nothing_but_the_data(vantages):
     assert lines == [FACEBOOK, "2a03:2880:f100:83:face:b00c:0:25de"]
 
 
+def test_short_says_why_there_is_no_data(silent):
+    found = query(WWW, "--short", "--timeout", "0.2", upstreams=[url_of(silent)])
+    status, lines, errors = found
+    assert (status, lines) == (UNREACHABLE, [])
+    assert "no upstream answered" in errors
+    assert url_of(silent) in errors
+
+
 @real
 def test_json_is_for_machines(vantages):
     urls = [vantages["unbound"].tls_url, vantages["bind"].https_url]
