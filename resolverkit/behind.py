@@ -279,7 +279,8 @@ class Behind:
             keys = list(self._changes)[:BATCH]
             self._batch = batch = {key: self._changes.pop(key) for key in keys}
             try:
-                await self.store.write(self._as_changes(batch))
+                async with self.writing:
+                    await self.store.write(self._as_changes(batch))
             except BaseException:
                 self._try_again(batch)
                 raise
@@ -344,7 +345,7 @@ class Behind:
         self._open = False
         self._unread = self._unwritten = ""  # whoever looks next sees how it is
         self._timer = self._reader = self._writer = self._opener = None
-        self._opening = asyncio.Lock()
+        self._opening, self.writing = asyncio.Lock(), asyncio.Lock()
         self._wanted = {}
         self._try_again(self._batch)  # nobody may go on with it there
         self._batch = {}

@@ -109,8 +109,9 @@ class Contents:
             self._bind(None)
             keys |= behind.forget(is_meant)  # also if the store is away
             store = await behind.opened()
-            keys |= await keys_at(store, zone, below=below)
-            await store.remove(list(keys))
+            async with behind.writing:  # else what is under way would come back
+                keys |= await keys_at(store, zone, below=below)
+                await store.remove(list(keys))
         return len(keys)
 
     async def export(self, file: TextIO) -> int:

@@ -127,6 +127,21 @@ def test_what_is_flushed_before_it_was_written_is_not_written():
     assert run(main) == {}
 
 
+def test_what_is_being_written_when_it_is_flushed_does_not_come_back():
+    async def main():
+        store = FakeStore()
+        r = await filled(store=store)
+        store.after = 0.4
+        await at(0.7)
+        store.after, before = 0.0, list(store.written)
+        await r.store.flush()
+        written = list(store.written)
+        await r.aclose()
+        return before, written, store.kept
+
+    assert run(main) == ([], [6], {})  # it was under way, and is over
+
+
 def test_what_memory_had_no_room_for_is_not_written_after_a_flush():
     async def main():
         store = FakeStore()
