@@ -167,7 +167,10 @@ AnyWaiter = TypeVar("AnyWaiter", bound=Waiter)
 class Flight:
     """The one running resolution of a question."""
 
-    failure: UpstreamError | None = None  # of the upstreams, while the store is silent
+    __slots__ = (
+        "asked", "cache", "denial", "failure", "key", "looking", "question", "started",
+        "upstream", "waiters",
+    )  # fmt: skip
 
     # No __init__: it would take longer than what it does.
     def begin(
@@ -187,6 +190,7 @@ class Flight:
         self.waiters: list[Waiter] = []
         self.denial: Reply | None = None  # waits to be confirmed
         self.looking = False  # the store has not spoken yet
+        self.failure: UpstreamError | None = None  # while the store is silent
         self.asked: UnderWay | None = None
         cache._flights[key] = self
 
