@@ -61,6 +61,7 @@ class Behind:
         missed: look-ups that gave none.
         written: changes that the store took.
         dropped: changes that it did not take in time.
+        writing: held while the store is being written to.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
@@ -345,7 +346,8 @@ class Behind:
         self._open = False
         self._unread = self._unwritten = ""  # whoever looks next sees how it is
         self._timer = self._reader = self._writer = self._opener = None
-        self._opening, self.writing = asyncio.Lock(), asyncio.Lock()
+        self._opening = asyncio.Lock()
+        self.writing: asyncio.Lock = asyncio.Lock()
         self._wanted = {}
         self._try_again(self._batch)  # nobody may go on with it there
         self._batch = {}

@@ -172,6 +172,17 @@ class Flight:
         "upstream", "waiters",
     )  # fmt: skip
 
+    asked: UnderWay | None
+    cache: Cache
+    denial: Reply | None  # waits to be confirmed
+    failure: UpstreamError | None  # of the upstreams, while the store is silent
+    key: bytes
+    looking: bool  # the store has not spoken yet
+    question: Question
+    started: float
+    upstream: Upstream
+    waiters: list[Waiter]
+
     # No __init__: it would take longer than what it does.
     def begin(
         self,
@@ -187,11 +198,11 @@ class Flight:
         self.question = question
         self.upstream = upstream
         self.started = started
-        self.waiters: list[Waiter] = []
-        self.denial: Reply | None = None  # waits to be confirmed
-        self.looking = False  # the store has not spoken yet
-        self.failure: UpstreamError | None = None  # while the store is silent
-        self.asked: UnderWay | None = None
+        self.waiters = []
+        self.denial = None
+        self.failure = None
+        self.looking = False
+        self.asked = None
         cache._flights[key] = self
 
     def looked_up(self, record: Record | None) -> None:
